@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The daemon of one node: composition of the speaker, IPAM, the policy engine and the CNI server.
+//!
+//! Composition only: a file here that holds an algorithm is in the wrong crate. [`tasks`] draws all tasks and channels.
+
+pub mod args;
+pub mod daemon;
+pub mod tasks;
+
+mod bootstrap;
+mod cni_server;
+mod endpoints;
+mod http;
+mod identity;
+mod metrics;
+mod pods;
+mod speaker_config;
+mod speaker_task;
+mod status;
+mod sync;

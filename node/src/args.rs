@@ -1,0 +1,73 @@
+//! What the operator typed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+
+/// The Voile daemon of one node: BGP speaker, IPAM, network policy and CNI server.
+///
+/// Runs in the network namespace that it is started in, as a DaemonSet pod or by hand.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "voile-node",
+    version,
+    after_help = "Examples:\n  \
+    voile-node --kubeconfig ~/.kube/config --node-name worker-1\n  \
+    voile-node --node-name n1 --cni-socket /tmp/n1/cni.sock --run-dir /tmp/n1 --metrics-address 127.0.0.1:9091\n\n\
+    Without --kubeconfig the service account of the pod is used (KUBERNETES_SERVICE_HOST), then ~/.kube/config."
+)]
+pub struct Args {
+    /// Credentials and address of the API server; default: the pod's service account
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Name of this node in the API; default: the host name in lower case
+    #[arg(long, env = "NODENAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+
+    /// Unix socket where voile-cni finds this daemon
+    #[arg(
+        long,
+        env = "VOILE_CNI_SOCKET",
+        value_name = "PATH",
+        default_value = "/run/voile/cni.sock"
+    )]
+    pub cni_socket: PathBuf,
+
+    /// Directory for state that must survive a restart of the daemon, but not a reboot
+    #[arg(long, env = "VOILE_RUN_DIR", value_name = "DIR", default_value = "/run/voile")]
+    pub run_dir: PathBuf,
+
+    /// Address of the HTTP server with /metrics, /healthz, /readyz and /status
+    #[arg(
+        long,
+        env = "VOILE_METRICS_ADDRESS",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9091"
+    )]
+    pub metrics_address: SocketAddr,
+
+    /// Node's IPv4 address with prefix length, or `autodetect`, or `none`
+    #[arg(long, env = "IP", value_name = "CIDR", default_value = "autodetect")]
+    pub ip: String,
+
+    /// Node's IPv6 address with prefix length, or `autodetect`, or `none`
+    #[arg(long, env = "IP6", value_name = "CIDR", default_value = "autodetect")]
+    pub ip6: String,
+
+    /// MTU of pod interfaces; default: the smallest MTU of the node's uplinks
+    #[arg(long, env = "VOILE_MTU", value_name = "BYTES")]
+    pub mtu: Option<u32>,
+
+    /// Install voile-cni and its network configuration into these directories at start, as BIN_DIR:CONF_DIR
+    #[arg(long, env = "VOILE_CNI_INSTALL", value_name = "BIN_DIR:CONF_DIR")]
+    pub cni_install: Option<String>,
+
+    /// Log filter, such as `info` or `bgp=debug,info`
+    #[arg(long, env = "VOILE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// Log as JSON lines
+    #[arg(long, env = "VOILE_LOG_JSON")]
+    pub log_json: bool,
+}
