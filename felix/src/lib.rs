@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The policy engine: from what the cluster wants to what the kernel holds.
+
+pub mod nft;
