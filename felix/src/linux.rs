@@ -8,3 +8,6 @@ pub mod nft;
 pub mod socket;
 mod uapi;
 mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ pub(super) mod flag {
     pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
     pub(crate) const DUMP: u16 = 0x300;
     pub(crate) const CREATE: u16 = 0x400;
-    pub(crate) const EXCLUSIVE: u16 = 0x200;
     pub(crate) const APPEND: u16 = 0x800;
 }
 
@@ -85,7 +84,6 @@ pub(super) mod set {
     pub(crate) const DESC: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
-    pub(crate) const DESC_SIZE: u16 = 1;
     pub(crate) const DESC_CONCAT: u16 = 2;
     pub(crate) const FIELD_LEN: u16 = 1;
     pub(crate) const ANONYMOUS: u32 = 0x1;

@@ -107,7 +107,6 @@ pub(super) struct Message<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) seq: u32,
-    pub(super) port: u32,
     /// Everything after the netlink header.
     pub(super) body: &'a [u8],
 }
@@ -144,7 +143,6 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16::from_ne_bytes(fixed(whole, 4)?),
             flags: u16::from_ne_bytes(fixed(whole, 6)?),
             seq: u32::from_ne_bytes(fixed(whole, 8)?),
-            port: u32::from_ne_bytes(fixed(whole, 12)?),
             body: whole.get(HEADER..)?,
         };
         self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
