@@ -41,6 +41,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Index of the other end of a veth, or of the parent device; in another namespace's numbering if it lives there.
     pub peer: Option<u32>,
+    /// Free text that whoever manages it left on it (`ip link set alias`).
+    pub alias: Option<String>,
     /// Whether it is the loopback.
     pub loopback: bool,
 }
@@ -210,6 +212,13 @@ pub fn set_name(netlink: &Netlink, index: u32, name: &str) -> Result<()> {
     netlink.execute(RouteNetlinkMessage::SetLink(message), 0, operation)
 }
 
+/// Leaves a text of at most 255 octets on an interface, to know it again by.
+pub fn set_alias(netlink: &Netlink, index: u32, alias: &str) -> Result<()> {
+    change(netlink, index, LinkAttribute::IfAlias(alias.to_owned()), || {
+        format!("set alias {alias:?} of interface {index}")
+    })
+}
+
 /// Makes an interface a port of a bridge or VRF, or of none.
 pub fn set_master(netlink: &Netlink, index: u32, master: Option<u32>) -> Result<()> {
     change(netlink, index, LinkAttribute::Controller(master.unwrap_or(0)), || {
@@ -260,6 +269,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
 const HEADER: usize = 16;
 
@@ -283,6 +293,7 @@ pub(crate) fn decode(raw: RawMessage<'_>) -> Option<Link> {
         oper_state: OperState::Unknown,
         master: None,
         peer: None,
+        alias: None,
         loopback: header.flags.contains(LinkFlags::Loopback),
     };
     for attribute in NlasIterator::new(raw.payload.get(HEADER..)?).flatten() {
@@ -293,6 +304,7 @@ pub(crate) fn decode(raw: RawMessage<'_>) -> Option<Link> {
             IFLA_MTU => link.mtu = parse_u32(value).ok()?,
             IFLA_LINK => link.peer = parse_u32(value).ok().filter(|index| *index != 0),
             IFLA_MASTER => link.master = parse_u32(value).ok().filter(|index| *index != 0),
+            IFLA_IFALIAS => link.alias = parse_string(value).ok(),
             IFLA_OPERSTATE => link.oper_state = oper_state(value),
             IFLA_LINKINFO => link.kind = driver_kind(value),
             _ => (),

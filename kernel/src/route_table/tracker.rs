@@ -51,6 +51,8 @@ pub(super) struct Resolution {
 pub(super) struct Tracker {
     protocols: BTreeSet<u8>,
     sweepable: BTreeSet<u8>,
+    /// No longer wanted by someone who wanted them: removed even before a sweep is allowed.
+    withdrawn: BTreeSet<Key>,
     desired: BTreeMap<IpNet, BTreeMap<u8, Route>>,
     actual: BTreeMap<Key, Route>,
     dirty: BTreeSet<Key>,
@@ -78,14 +80,19 @@ impl Tracker {
         if before == Some(&route) {
             return;
         }
-        self.dirty.extend(before.map(Key::of));
+        let before = before.map(Key::of).filter(|before| *before != key);
+        self.withdrawn.extend(before);
+        self.dirty.extend(before);
         self.dirty.insert(key);
+        self.withdrawn.remove(&key);
         wanted.insert(route.protocol, route);
     }
 
     pub(super) fn unset(&mut self, prefix: IpNet, protocol: u8) {
         let Some(wanted) = self.desired.get_mut(&prefix) else { return };
-        self.dirty.extend(wanted.remove(&protocol).as_ref().map(Key::of));
+        let key = wanted.remove(&protocol).as_ref().map(Key::of);
+        self.withdrawn.extend(key);
+        self.dirty.extend(key);
         if wanted.is_empty() {
             self.desired.remove(&prefix);
         }
@@ -152,6 +159,7 @@ impl Tracker {
         let ours = self.actual.get(&key).is_some_and(|actual| actual.protocol == route.protocol);
         if ours {
             self.actual.remove(&key);
+            self.withdrawn.remove(&key);
         }
         if self.wanted(key).is_some() {
             self.dirty.insert(key);
@@ -231,7 +239,12 @@ impl Tracker {
             self.pending.remove(&key);
             self.failed.remove(&key);
             let Some(wanted) = self.wanted(key) else {
-                actions.extend(self.stale(key).cloned().map(Action::Delete));
+                match self.stale(key) {
+                    Some(stale) => actions.push(Action::Delete(stale.clone())),
+                    None => {
+                        self.withdrawn.remove(&key);
+                    }
+                }
                 continue;
             };
             match resolve(wanted, &index_of) {
@@ -255,7 +268,8 @@ impl Tracker {
     }
 
     fn stale(&self, key: Key) -> Option<&Route> {
-        self.actual.get(&key).filter(|route| self.sweepable.contains(&route.protocol))
+        let withdrawn = self.withdrawn.contains(&key);
+        self.actual.get(&key).filter(|route| withdrawn || self.sweepable.contains(&route.protocol))
     }
 
     /// The lowest protocol number that wants this key.
