@@ -4,8 +4,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
+
+use crate::wire::null_as_default;
 
 /// Where a kind lives in the API: `/apis/<group>/<version>/[namespaces/<ns>/]<plural>`.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -136,12 +139,6 @@ pub struct ObjectMeta {
     pub extra: BTreeMap<String, Value>,
 }
 
-fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
 /// An owner of an object.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -168,7 +165,7 @@ pub trait Spec: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + 
 }
 
 /// The status of a kind without one.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NoStatus {}
 
 /// An object with metadata, a spec and perhaps a status: the shape of nearly every kind.

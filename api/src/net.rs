@@ -1,0 +1,11 @@
+//! Ports, protocols and CIDR names: the small types of network objects.
+
+mod cidr;
+mod int_or_string;
+mod port;
+mod protocol;
+
+pub use cidr::{CidrError, cidr_name, parse_cidr, parse_net};
+pub use int_or_string::IntOrString;
+pub use port::{Port, PortError, PortMeaning, PortRange};
+pub use protocol::Protocol;
