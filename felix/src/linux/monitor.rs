@@ -40,6 +40,14 @@ impl Heard {
     pub const fn is_drift(&self) -> bool {
         self.lost || self.count > 0
     }
+
+    /// Adds what was heard later.
+    pub fn merge(&mut self, later: Self) {
+        self.count += later.count;
+        self.lost |= later.lost;
+        self.changes.extend(later.changes);
+        self.changes.truncate(Self::SHOWN);
+    }
 }
 
 impl Monitor {

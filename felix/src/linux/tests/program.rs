@@ -20,7 +20,9 @@ fn nft_lists_what_was_programmed() {
         sync(&mut table, &mut Nft::open().unwrap());
         nft(&["-s", "list", "table", "inet", "voile"])
     });
-    check(&listed, &expect![[r#"
+    check(
+        &listed,
+        &expect![[r#"
         table inet voile {
         	set s-flows {
         		type ipv4_addr . inet_proto . inet_service
@@ -116,7 +118,8 @@ fn nft_lists_what_was_programmed() {
         		return
         	}
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! The only writer of our kernel routes: pods and blocks (protocol 80), BGP (protocol 186).
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use kernel::{
+    Event, Monitor, Netlink, NextHop, Report, Route, RouteTable,
+    route::{PROTOCOL_BGP, PROTOCOL_WORKLOAD},
+};
+
+use super::{FibEntry, LocalRoute};
+
+/// Metric of every route of ours, as Calico has it.
+const METRIC: u32 = 1024;
+
+/// Wanted and actual routes, and the sockets in between.
+pub(super) struct Routes {
+    table: RouteTable,
+    netlink: Netlink,
+    /// Prefixes of ours that are in the kernel.
+    present: BTreeSet<IpNet>,
+    /// Whether a refused route waits for another attempt.
+    refused: bool,
+}
+
+/// What happened to routes.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Routes written.
+    pub(super) written: Vec<Route>,
+    /// Refusals in words.
+    pub(super) failed: Vec<String>,
+}
+
+impl Routes {
+    pub(super) fn open() -> kernel::Result<Self> {
+        Ok(Self {
+            table: RouteTable::new([PROTOCOL_WORKLOAD, PROTOCOL_BGP]),
+            netlink: Netlink::open()?,
+            present: BTreeSet::new(),
+            refused: false,
+        })
+    }
+
+    /// Replaces the routes of pods and blocks. They are complete: leftovers of a former run may go.
+    pub(super) fn set_local(&mut self, routes: Vec<LocalRoute>) {
+        let route = |local: LocalRoute| {
+            let route = match local.interface {
+                Some(interface) => Route::device(local.prefix, interface),
+                None => Route::blackhole(local.prefix),
+            };
+            route.with_protocol(PROTOCOL_WORKLOAD).with_priority(METRIC)
+        };
+        self.table.replace_all(PROTOCOL_WORKLOAD, routes.into_iter().map(route));
+        self.table.allow_sweep(PROTOCOL_WORKLOAD);
+    }
+
+    /// Sets or removes routes learned by BGP.
+    pub(super) fn set_fib(&mut self, entries: Vec<FibEntry>) {
+        for entry in entries {
+            if entry.next_hops.is_empty() {
+                self.table.unset(entry.prefix, PROTOCOL_BGP);
+                continue;
+            }
+            let hop = |(gateway, interface): (_, Option<String>)| match interface {
+                Some(interface) => NextHop::via(gateway, interface),
+                None => NextHop::gateway(gateway),
+            };
+            let hops = entry.next_hops.into_iter().map(hop).collect();
+            let route = Route::unicast(entry.prefix, hops);
+            self.table.set(route.with_protocol(PROTOCOL_BGP).with_priority(METRIC));
+        }
+    }
+
+    /// BGP has told everything.
+    pub(super) fn fib_synced(&mut self) {
+        self.table.allow_sweep(PROTOCOL_BGP);
+    }
+
+    /// Takes note of everything that changed in the kernel; says whether routes of ours may be missing.
+    pub(super) fn observe(&mut self, monitor: &mut Monitor) -> kernel::Result<bool> {
+        let mut due = false;
+        while let Some(event) = monitor.try_next()? {
+            due |= self.table.observe(&event, &self.netlink);
+            due |= matches!(event, Event::Overrun);
+        }
+        Ok(due)
+    }
+
+    /// Tries refused routes again.
+    pub(super) fn retry(&mut self) {
+        self.table.retry();
+    }
+
+    pub(super) const fn has_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Number of our routes in the kernel.
+    pub(super) fn count(&self) -> usize {
+        self.present.len()
+    }
+
+    /// Whether all of these are in the kernel.
+    pub(super) fn has(&self, prefixes: &[IpNet]) -> bool {
+        prefixes.iter().all(|prefix| self.present.contains(prefix))
+    }
+
+    /// Writes the difference.
+    pub(super) fn apply(&mut self) -> Applied {
+        if !self.table.is_dirty() {
+            return Applied::default();
+        }
+        match self.table.apply(&self.netlink) {
+            Ok(report) => {
+                self.present = self.table.actual().map(|route| route.prefix).collect();
+                self.refused = !report.failed.is_empty();
+                into_applied(report)
+            }
+            Err(error) => {
+                self.refused = true;
+                Applied { written: Vec::new(), failed: vec![error.to_string()] }
+            }
+        }
+    }
+}
+
+fn into_applied(report: Report) -> Applied {
+    let words = |(route, reason): (Route, String)| format!("{}: {reason}", route.prefix);
+    let failed = report.failed.into_iter().map(words).collect();
+    Applied { written: report.written, failed }
+}
