@@ -28,3 +28,6 @@ pub use ir::{Base, Chain, ChainKind, Hook, Map, MapData, MapValue, Policy, Rule,
 pub use name::{ChainName, MapName, SetName};
 pub use plan::{Batch, Op, Shape};
 pub use table::{Actual, ActualChain, Table, TableStats};
+
+#[cfg(test)]
+mod tests;

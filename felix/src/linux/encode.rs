@@ -289,7 +289,7 @@ impl Encoder<'_> {
             let list = self.out.open(set::DESC_CONCAT);
             for kind in &shape.key {
                 let field = self.out.open(elem::LIST_ITEM);
-                self.out.be32(set::FIELD_LEN, u32::try_from(kind.len()).unwrap_or(u32::MAX));
+                self.out.be32(set::FIELD_LEN, u32::try_from(kind.octets()).unwrap_or(u32::MAX));
                 self.out.close(field);
             }
             self.out.close(list);

@@ -35,7 +35,7 @@ pub enum KeyType {
 impl KeyType {
     /// Octets of a value of this type.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn octets(self) -> usize {
         match self {
             Self::Ifname | Self::Ipv6 => 16,
             Self::Ipv4 | Self::Mark | Self::CtState | Self::Number => 4,
@@ -46,8 +46,8 @@ impl KeyType {
 
     /// Octets of a value inside a concatenation: registers have four each.
     #[must_use]
-    pub const fn padded_len(self) -> usize {
-        self.len().next_multiple_of(4)
+    pub const fn padded_octets(self) -> usize {
+        self.octets().next_multiple_of(4)
     }
 }
 
@@ -55,8 +55,8 @@ impl KeyType {
 #[must_use]
 pub fn key_len(types: &[KeyType]) -> usize {
     match types {
-        [single] => single.len(),
-        many => many.iter().map(|part| part.padded_len()).sum(),
+        [single] => single.octets(),
+        many => many.iter().map(|part| part.padded_octets()).sum(),
     }
 }
 
@@ -125,7 +125,7 @@ impl Value {
     /// The bytes the kernel compares.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.key_type().len());
+        let mut out = Vec::with_capacity(self.key_type().octets());
         self.write(&mut out);
         out
     }
@@ -133,7 +133,7 @@ impl Value {
     /// Reads a value of a type back from kernel bytes; `None` when there are too few.
     #[must_use]
     pub fn read(kind: KeyType, bytes: &[u8]) -> Option<Self> {
-        let raw = bytes.get(..kind.len())?;
+        let raw = bytes.get(..kind.octets())?;
         let word = || <[u8; 4]>::try_from(raw).ok();
         let octet = || raw.first().copied();
         Some(match kind {
@@ -249,7 +249,8 @@ impl From<IpAddr> for Element {
 }
 
 fn join(parts: &[Value]) -> Box<[u8]> {
-    let mut out = Vec::with_capacity(parts.iter().map(|part| part.key_type().padded_len()).sum());
+    let mut out =
+        Vec::with_capacity(parts.iter().map(|part| part.key_type().padded_octets()).sum());
     for part in parts {
         part.write(&mut out);
         if parts.len() > 1 {

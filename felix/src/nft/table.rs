@@ -365,7 +365,7 @@ impl Table {
         self.plan_removals(&rewritten, &mut ops);
         self.plan_definitions(&rewritten, &mut ops);
         self.plan_set_members(&mut ops);
-        for (_, state) in &rewritten {
+        for state in rewritten.values() {
             if let Some(chain) = state.desired.as_ref().filter(|chain| !chain.rules.is_empty()) {
                 ops.push(Op::AddRules(Arc::clone(chain)));
             }

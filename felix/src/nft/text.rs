@@ -320,7 +320,7 @@ pub fn element(kinds: &[KeyType], element: &Element) -> String {
         for kind in kinds {
             let part = Value::read(*kind, rest).map_or_else(|| "?".to_owned(), |part| value(&part));
             parts.push(part);
-            rest = rest.get(kind.padded_len()..).unwrap_or_default();
+            rest = rest.get(kind.padded_octets()..).unwrap_or_default();
         }
         parts
     };
