@@ -11,6 +11,7 @@
 
 mod cli;
 mod defaults;
+mod deletion;
 mod discovery;
 mod engine;
 mod handlers;
@@ -23,6 +24,7 @@ mod selector;
 mod status;
 mod storage;
 mod table;
+mod target;
 mod value;
 mod watch;
 
@@ -95,7 +97,8 @@ impl Server {
             admission: options.admission,
             service_ranges: options.service_ranges,
         };
-        let server = Self { shared: Arc::new(Shared { token: options.token, engine: Mutex::new(engine) }) };
+        let server =
+            Self { shared: Arc::new(Shared { token: options.token, engine: Mutex::new(engine) }) };
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             server.seed("", "namespaces", json!({"metadata": {"name": name}}));
         }
@@ -110,8 +113,14 @@ impl Server {
         let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(resource) = engine.registry.find(group, "v1", plural).cloned() else { return };
         let uid = handlers::random_uuid();
-        let mut context =
-            Context { now: Timestamp::now(), uid, validation: Validation::Ignore, dry_run: false, warnings: Vec::new() };
+        let mut context = Context {
+            now: Timestamp::now(),
+            uid,
+            validation: Validation::Ignore,
+            dry_run: false,
+            patch: None,
+            warnings: Vec::new(),
+        };
         if let Err(refused) = engine.create(&resource, "", object, &mut context) {
             tracing::error!(status = %refused.body(), "an object of the lab itself is refused");
         }

@@ -27,7 +27,9 @@ pub async fn cli(args: Args) -> anyhow::Result<()> {
     let token = random_token()?;
     let crds = args.crds.map_or_else(|| Ok(Vec::new()), |folder| read_crds(&folder))?;
     let server = Server::new(Options { crds, ..Options::new(token.clone()) });
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("listening on {}", args.listen))?;
     let address = listener.local_addr()?;
     fs::write(&args.kubeconfig, kubeconfig(&format!("http://{address}"), &token))
         .with_context(|| format!("writing {}", args.kubeconfig.display()))?;
@@ -38,7 +40,8 @@ pub async fn cli(args: Args) -> anyhow::Result<()> {
 
 /// A token nobody can guess.
 pub fn random_token() -> anyhow::Result<String> {
-    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").context("reading a random token from the kernel")?;
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("reading a random token from the kernel")?;
     Ok(uuid.trim().replace('-', ""))
 }
 
@@ -47,12 +50,15 @@ pub fn read_crds(folder: &std::path::Path) -> anyhow::Result<Vec<Value>> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .with_context(|| format!("reading the folder of CRDs {}", folder.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"))
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+        })
         .collect();
     files.sort();
     let mut crds = Vec::new();
     for file in files {
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         for document in serde_norway::Deserializer::from_str(&text) {
             let value: Value = serde::Deserialize::deserialize(document)
                 .with_context(|| format!("{} is not YAML", file.display()))?;

@@ -19,7 +19,8 @@ pub(super) fn fill(resource: &Resource, object: &mut Value) {
         ("", "Service") => service(object),
         ("", "Namespace") => {
             let name = text(object, &["metadata", "name"]).to_owned();
-            object_at(object, &["metadata", "labels"]).insert("kubernetes.io/metadata.name".to_owned(), name.into());
+            object_at(object, &["metadata", "labels"])
+                .insert("kubernetes.io/metadata.name".to_owned(), name.into());
             default_to(object_at(object, &["spec"]), "finalizers", json!(["kubernetes"]));
             default_to(object_at(object, &["status"]), "phase", "Active");
         }
@@ -53,15 +54,20 @@ fn pod(object: &mut Value) {
     let account = spec.get("serviceAccount").cloned().unwrap_or_else(|| json!("default"));
     default_to(spec, "serviceAccountName", account);
     default_to(spec, "securityContext", json!({}));
+    default_to(spec, "priority", 0);
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     let spec = object_at(object, &[]).entry("spec").or_insert(Value::Null);
     for list in ["containers", "initContainers"] {
         each(spec, list, |container| {
             default_to(container, "imagePullPolicy", "IfNotPresent");
             default_to(container, "resources", json!({}));
-            for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            for port in
+                container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten()
+            {
                 let container_port = port.get("containerPort").cloned();
-                if let (Some(map), Some(number), true) = (port.as_object_mut(), container_port, host_network) {
+                if let (Some(map), Some(number), true) =
+                    (port.as_object_mut(), container_port, host_network)
+                {
                     default_to(map, "hostPort", number);
                 }
             }
@@ -102,7 +108,8 @@ fn secret(object: &mut Value) {
     use base64::Engine as _;
     let plain = object_at(object, &[]).shift_remove("stringData");
     for (key, value) in plain.as_ref().and_then(Value::as_object).into_iter().flatten() {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
+        let encoded =
+            base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
         object_at(object, &["data"]).insert(key.clone(), encoded.into());
     }
     default_to(object_at(object, &[]), "type", "Opaque");
@@ -132,7 +139,8 @@ pub(super) fn allocate(
     if kind == "ExternalName" {
         return Ok(());
     }
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"]
+    {
         let kept = before.map_or(&Value::Null, |before| at(before, &["spec", field])).clone();
         if !kept.is_null() {
             default_to(object_at(object, &["spec"]), field, kept);
@@ -147,7 +155,11 @@ pub(super) fn allocate(
     Ok(())
 }
 
-fn cluster_addresses(object: &mut Value, storage: &Storage, ranges: &[IpNet]) -> Result<(), Failure> {
+fn cluster_addresses(
+    object: &mut Value,
+    storage: &Storage,
+    ranges: &[IpNet],
+) -> Result<(), Failure> {
     let wanted: Vec<String> = ["clusterIPs"]
         .iter()
         .flat_map(|field| items(object, &["spec", field]))
@@ -157,10 +169,14 @@ fn cluster_addresses(object: &mut Value, storage: &Storage, ranges: &[IpNet]) ->
         .map(str::to_owned)
         .collect();
     let policy = text(object, &["spec", "ipFamilyPolicy"]).to_owned();
-    let families: Vec<&str> = items(object, &["spec", "ipFamilies"]).iter().filter_map(Value::as_str).collect();
-    let mut chosen: Vec<IpNet> = ranges.iter().filter(|range| families.contains(&family(range.addr()))).copied().collect();
+    let families: Vec<&str> =
+        items(object, &["spec", "ipFamilies"]).iter().filter_map(Value::as_str).collect();
+    let mut chosen: Vec<IpNet> =
+        ranges.iter().filter(|range| families.contains(&family(range.addr()))).copied().collect();
     if chosen.is_empty() || policy.ends_with("DualStack") {
-        chosen.extend(ranges.iter().filter(|range| !chosen.contains(range)).copied().collect::<Vec<_>>());
+        chosen.extend(
+            ranges.iter().filter(|range| !chosen.contains(range)).copied().collect::<Vec<_>>(),
+        );
     }
     if policy.is_empty() || policy == "SingleStack" {
         chosen.truncate(families.len().max(1));
@@ -197,21 +213,32 @@ fn free_addresses(ranges: &[IpNet], storage: &Storage) -> Result<Vec<String>, Fa
         .collect();
     let free = |range: &IpNet| {
         // The first addresses are left for `kubernetes` and DNS, which manifests name by hand.
-        range.hosts().skip(15).take(65_000).map(|a| a.to_string()).find(|a| !used.contains(&a.as_str()))
+        range
+            .hosts()
+            .skip(15)
+            .take(65_000)
+            .map(|a| a.to_string())
+            .find(|a| !used.contains(&a.as_str()))
     };
     ranges
         .iter()
         .map(|range| {
-            free(range).ok_or_else(|| Failure::new(500, "InternalError", format!("no service address left in {range}")))
+            free(range).ok_or_else(|| {
+                Failure::new(500, "InternalError", format!("no service address left in {range}"))
+            })
         })
         .collect()
 }
 
 fn node_ports(object: &mut Value, before: Option<&Value>, storage: &Storage) {
     let ports = |service: &Value| -> Vec<u64> {
-        items(service, &["spec", "ports"]).iter().filter_map(|port| port.get("nodePort")?.as_u64()).collect()
+        items(service, &["spec", "ports"])
+            .iter()
+            .filter_map(|port| port.get("nodePort")?.as_u64())
+            .collect()
     };
-    let mut used: Vec<u64> = storage.list("/services", None).flat_map(|(_, service)| ports(service)).collect();
+    let mut used: Vec<u64> =
+        storage.list("/services", None).flat_map(|(_, service)| ports(service)).collect();
     used.extend(ports(object));
     let kept: Vec<(Value, Value)> = before
         .map_or(&[][..], |before| items(before, &["spec", "ports"]))
@@ -220,7 +247,10 @@ fn node_ports(object: &mut Value, before: Option<&Value>, storage: &Storage) {
         .collect();
     let Some(Value::Array(list)) = object_at(object, &["spec"]).get_mut("ports") else { return };
     for port in list.iter_mut().filter_map(Value::as_object_mut) {
-        let old = kept.iter().find(|(number, _)| Some(number) == port.get("port")).map(|(_, node)| node.clone());
+        let old = kept
+            .iter()
+            .find(|(number, _)| Some(number) == port.get("port"))
+            .map(|(_, node)| node.clone());
         let new = (30_000..=32_767_u64).find(|candidate| !used.contains(candidate)).unwrap_or(0);
         let node_port = old.unwrap_or_else(|| new.into());
         used.extend(node_port.as_u64());
@@ -232,7 +262,8 @@ fn node_ports(object: &mut Value, before: Option<&Value>, storage: &Storage) {
 pub(super) fn check_metadata(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = at(object, &["metadata", "name"]);
-    let labels_only = resource.group.is_empty() && matches!(resource.kind.as_str(), "Namespace" | "Service");
+    let labels_only =
+        resource.group.is_empty() && matches!(resource.kind.as_str(), "Namespace" | "Service");
     let text = name.as_str().unwrap_or_default();
     let good = text.len() <= if labels_only { 63 } else { 253 } && is_dns_name(text, !labels_only);
     if !good {
@@ -248,8 +279,13 @@ pub(super) fn check_metadata(resource: &Resource, object: &Value) -> Vec<FieldEr
         errors.push(FieldError::value("metadata.name", name, why));
     }
     for (key, value) in at(object, &["metadata", "labels"]).as_object().into_iter().flatten() {
-        let (prefix, short) = key.rsplit_once('/').map_or((None, key.as_str()), |(prefix, short)| (Some(prefix), short));
-        if !is_label(short) || short.is_empty() || prefix.is_some_and(|prefix| !is_dns_name(prefix, true)) {
+        let (prefix, short) = key
+            .rsplit_once('/')
+            .map_or((None, key.as_str()), |(prefix, short)| (Some(prefix), short));
+        if !is_label(short)
+            || short.is_empty()
+            || prefix.is_some_and(|prefix| !is_dns_name(prefix, true))
+        {
             let why = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
                        alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc')";
             errors.push(FieldError::value("metadata.labels", &Value::String(key.clone()), why));

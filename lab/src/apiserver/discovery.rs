@@ -12,14 +12,18 @@ pub(super) fn api_versions() -> Value {
 /// `/apis` in the old form.
 pub(super) fn group_list(registry: &Registry) -> Value {
     let pairs = registry.group_versions();
-    let groups: Vec<Value> =
-        pairs.iter().filter(|(group, _)| !group.is_empty()).map(|(group, version)| api_group(group, version)).collect();
+    let groups: Vec<Value> = pairs
+        .iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, version)| api_group(group, version))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/<group>`.
 pub(super) fn group(registry: &Registry, name: &str) -> Option<Value> {
-    let (group, version) = registry.group_versions().into_iter().find(|(group, _)| group == name)?;
+    let (group, version) =
+        registry.group_versions().into_iter().find(|(group, _)| group == name)?;
     let mut answer = api_group(&group, &version);
     let map = super::value::object_at(&mut answer, &[]);
     map.insert("kind".to_owned(), json!("APIGroup"));
@@ -34,7 +38,8 @@ fn api_group(group: &str, version: &str) -> Value {
 
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(super) fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<Value> {
-    let served: Vec<_> = registry.all().filter(|r| r.group == group && r.version == version).collect();
+    let served: Vec<_> =
+        registry.all().filter(|r| r.group == group && r.version == version).collect();
     let api_version = served.first()?.api_version();
     let mut resources = Vec::new();
     for resource in served {
@@ -50,7 +55,9 @@ pub(super) fn resource_list(registry: &Registry, group: &str, version: &str) -> 
             }));
         }
     }
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources}),
+    )
 }
 
 /// `/api` (core group) and `/apis` (all others) in the aggregated form, `apidiscovery.k8s.io/v2`.
@@ -61,7 +68,8 @@ pub(super) fn aggregated(registry: &Registry, core: bool) -> Value {
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, version)| {
             let served = registry.all().filter(|r| r.group == group && r.version == version);
-            let resources: Vec<Value> = served.map(|resource| aggregated_resource(resource)).collect();
+            let resources: Vec<Value> =
+                served.map(|resource| aggregated_resource(resource)).collect();
             let metadata = if core { json!({}) } else { json!({"name": group}) };
             json!({
                 "metadata": metadata,

@@ -4,11 +4,15 @@
 use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
     defaults,
+    deletion::{
+        DeleteOptions, Deleted, check_preconditions, finalizers, grace_seconds, is_released,
+        mark_deleted, seconds,
+    },
     kinds::{Registry, Resource},
     schema::{self, Strictness},
     status::{Failure, FieldError},
@@ -49,22 +53,9 @@ pub(super) struct Context {
     pub(super) uid: String,
     pub(super) validation: Validation,
     pub(super) dry_run: bool,
+    /// The body of a patch, which errors about its fields quote.
+    pub(super) patch: Option<String>,
     pub(super) warnings: Vec<String>,
-}
-
-/// Options of a delete.
-#[derive(Clone, Debug, Default)]
-pub(super) struct DeleteOptions {
-    pub(super) grace_seconds: Option<i64>,
-    pub(super) uid: Option<String>,
-    pub(super) revision: Option<String>,
-}
-
-/// What became of a deleted object.
-#[derive(Debug)]
-pub(super) enum Deleted {
-    Gone(Arc<Value>),
-    Waiting(Arc<Value>),
 }
 
 /// Which part of an object an update writes.
@@ -91,14 +82,17 @@ impl Engine {
     ) -> Result<Arc<Value>, Failure> {
         self.decode(resource, &mut object, context)?;
         if !text(&object, &["metadata", "resourceVersion"]).is_empty() {
-            return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Failure::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         place_in_namespace(&mut object, namespace)?;
         self.check_namespace(resource, &object)?;
         stamp_new(&mut object, context);
         let key = key_of(&object);
-        if self.storage.get(&resource.collection(), &key).is_some() {
-            return Err(Failure::exists(&resource.group, &resource.plural, &key.1));
+        if let Some(found) = self.storage.get(&resource.collection(), &key) {
+            let going = !text(found, &["metadata", "deletionTimestamp"]).is_empty();
+            return Err(Failure::exists(&resource.group, &resource.plural, &key.1, going));
         }
         if resource.has_status() && !resource.is("", "nodes") && !resource.is("", "pods") {
             object_at(&mut object, &[]).shift_remove("status");
@@ -137,14 +131,18 @@ impl Engine {
         keep_system_fields(&mut object, &before, resource, part);
         self.complete(resource, &mut object, Some(&before))?;
         if part == Part::Main && substance(&object) != substance(&before) {
-            let generation = at(&before, &["metadata", "generation"]).as_i64().unwrap_or(0).saturating_add(1);
-            object_at(&mut object, &["metadata"]).insert("generation".to_owned(), generation.into());
+            let generation =
+                at(&before, &["metadata", "generation"]).as_i64().unwrap_or(0).saturating_add(1);
+            object_at(&mut object, &["metadata"])
+                .insert("generation".to_owned(), generation.into());
         }
         self.validate(resource, &object)?;
         if object == *before || context.dry_run {
             return Ok(Arc::new(object));
         }
-        if !text(&object, &["metadata", "deletionTimestamp"]).is_empty() && is_released(resource, &object) {
+        if !text(&object, &["metadata", "deletionTimestamp"]).is_empty()
+            && is_released(resource, &object)
+        {
             self.storage.put(&resource.collection(), key.clone(), object);
             return Ok(self.remove(resource, key).unwrap_or(before));
         }
@@ -169,7 +167,8 @@ impl Engine {
             return Ok(Deleted::Gone(before));
         }
         let grace = grace_seconds(resource, &before, options);
-        let waits = grace > 0 || !finalizers(&before).is_empty() || self.is_full_namespace(resource, key);
+        let waits =
+            grace > 0 || !finalizers(&before).is_empty() || self.is_full_namespace(resource, key);
         if !waits {
             let removed = self.remove(resource, key).unwrap_or(before);
             return Ok(Deleted::Gone(removed));
@@ -179,8 +178,11 @@ impl Engine {
         if resource.is("", "namespaces") {
             object_at(&mut object, &["status"]).insert("phase".to_owned(), "Terminating".into());
         }
-        let marked =
-            if object == *before { before } else { self.storage.put(&resource.collection(), key.clone(), object) };
+        let marked = if object == *before {
+            before
+        } else {
+            self.storage.put(&resource.collection(), key.clone(), object)
+        };
         if resource.is("", "namespaces") {
             self.empty_namespace(&key.1, context);
             if self.storage.get("/namespaces", key).is_none() {
@@ -192,12 +194,17 @@ impl Engine {
 
     fn is_full_namespace(&self, resource: &Resource, key: &ObjectKey) -> bool {
         resource.is("", "namespaces")
-            && self.storage.collections().iter().any(|c| self.storage.list(c, None).any(|(k, _)| k.0 == key.1))
+            && self
+                .storage
+                .collections()
+                .iter()
+                .any(|c| self.storage.list(c, None).any(|(k, _)| k.0 == key.1))
     }
 
     /// Deletes everything in a namespace; what has finalizers or runs on a node stays until it is released.
     fn empty_namespace(&mut self, namespace: &str, context: &Context) {
-        let resources: Vec<Arc<Resource>> = self.registry.all().filter(|r| r.namespaced).cloned().collect();
+        let resources: Vec<Arc<Resource>> =
+            self.registry.all().filter(|r| r.namespaced).cloned().collect();
         for resource in resources {
             let inside: Vec<ObjectKey> = self
                 .storage
@@ -216,10 +223,10 @@ impl Engine {
     fn finish_namespace(&mut self, namespace: &str) {
         let key = (String::new(), namespace.to_owned());
         let Some(resource) = self.registry.find("", "v1", "namespaces").cloned() else { return };
-        let terminating = self
-            .storage
-            .get("/namespaces", &key)
-            .is_some_and(|found| !text(found, &["metadata", "deletionTimestamp"]).is_empty() && finalizers(found).is_empty());
+        let terminating = self.storage.get("/namespaces", &key).is_some_and(|found| {
+            !text(found, &["metadata", "deletionTimestamp"]).is_empty()
+                && finalizers(found).is_empty()
+        });
         if terminating && !self.is_full_namespace(&resource, &key) {
             self.storage.remove("/namespaces", &key);
         }
@@ -230,7 +237,8 @@ impl Engine {
         if resource.is("apiextensions.k8s.io", "customresourcedefinitions")
             && let Some(collection) = self.registry.undefine(&removed)
         {
-            let left: Vec<ObjectKey> = self.storage.list(&collection, None).map(|(key, _)| key.clone()).collect();
+            let left: Vec<ObjectKey> =
+                self.storage.list(&collection, None).map(|(key, _)| key.clone()).collect();
             for key in left {
                 self.storage.remove(&collection, &key);
             }
@@ -242,7 +250,12 @@ impl Engine {
     }
 
     /// Brings a body into the kind's shape, or says what in it does not fit.
-    fn decode(&self, resource: &Resource, object: &mut Value, context: &mut Context) -> Result<(), Failure> {
+    fn decode(
+        &self,
+        resource: &Resource,
+        object: &mut Value,
+        context: &mut Context,
+    ) -> Result<(), Failure> {
         let api_version = resource.api_version();
         let map = object_at(object, &[]);
         default_to(map, "apiVersion", api_version.clone());
@@ -272,10 +285,18 @@ impl Engine {
         }
         let mut unknown = Vec::new();
         schema::prune(schemas, schema, object, "", &mut unknown);
-        let unknown: Vec<String> = unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
+        let unknown: Vec<String> =
+            unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
         match context.validation {
             Validation::Strict if !unknown.is_empty() => {
-                return Err(cannot(format!("strict decoding error: {}", unknown.join(", "))));
+                let why = format!("strict decoding error: {}", unknown.join(", "));
+                return Err(match &context.patch {
+                    Some(patch) => {
+                        let quoted = Value::from(patch.as_str());
+                        Failure::invalid("", "", "", &[FieldError::value("patch", &quoted, &why)])
+                    }
+                    None => cannot(why),
+                });
             }
             Validation::Ignore => {}
             _ => context.warnings.extend(unknown),
@@ -296,12 +317,20 @@ impl Engine {
         if text(found, &["metadata", "deletionTimestamp"]).is_empty() {
             return Ok(());
         }
-        let why = format!("unable to create new content in namespace {} because it is being terminated", key.1);
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            key.1
+        );
         Err(Failure::forbidden(&resource.group, &resource.plural, &name, &why))
     }
 
     /// Adds what the server decides.
-    fn complete(&self, resource: &Resource, object: &mut Value, before: Option<&Value>) -> Result<(), Failure> {
+    fn complete(
+        &self,
+        resource: &Resource,
+        object: &mut Value,
+        before: Option<&Value>,
+    ) -> Result<(), Failure> {
         if !resource.is_custom() {
             defaults::fill(resource, object);
         }
@@ -317,7 +346,8 @@ impl Engine {
     fn validate(&self, resource: &Resource, object: &Value) -> Result<(), Failure> {
         let mut errors = defaults::check_metadata(resource, object);
         if let Some(schema) = self.registry.schema(resource) {
-            let strictness = if resource.is_custom() { Strictness::Full } else { Strictness::BuiltIn };
+            let strictness =
+                if resource.is_custom() { Strictness::Full } else { Strictness::BuiltIn };
             errors.extend(schema::validate(&self.registry.schemas, schema, object, strictness));
         }
         if errors.is_empty() {
@@ -326,7 +356,12 @@ impl Engine {
         if errors.is_empty() {
             return Ok(());
         }
-        Err(Failure::invalid(&resource.group, &resource.kind, text(object, &["metadata", "name"]), &errors))
+        Err(Failure::invalid(
+            &resource.group,
+            &resource.kind,
+            text(object, &["metadata", "name"]),
+            &errors,
+        ))
     }
 
     fn after_create(&mut self, resource: &Resource, stored: &Value, context: &Context) {
@@ -378,21 +413,20 @@ fn stamp_new(object: &mut Value, context: &Context) {
     metadata.insert("uid".to_owned(), context.uid.clone().into());
     metadata.insert("generation".to_owned(), 1.into());
     metadata.insert("creationTimestamp".to_owned(), seconds(context.now).into());
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"]
+    {
         metadata.shift_remove(field);
     }
-}
-
-/// RFC 3339 in whole seconds, as Kubernetes writes it.
-fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn check_revision(resource: &Resource, before: &Value, object: &Value) -> Result<(), Failure> {
     let name = text(before, &["metadata", "name"]);
     let sent = text(object, &["metadata", "resourceVersion"]);
     if sent.is_empty() && resource.is_custom() {
-        let field = FieldError::invalid("metadata.resourceVersion", "Invalid value: 0: must be specified for an update");
+        let field = FieldError::invalid(
+            "metadata.resourceVersion",
+            "Invalid value: 0: must be specified for an update",
+        );
         return Err(Failure::invalid(&resource.group, &resource.kind, name, &[field]));
     }
     let conflict = |why: &str| Err(Failure::conflict(&resource.group, &resource.plural, name, why));
@@ -403,7 +437,9 @@ fn check_revision(resource: &Resource, before: &Value, object: &Value) -> Result
     }
     let (sent, stored) = (text(object, &["metadata", "uid"]), text(before, &["metadata", "uid"]));
     if !sent.is_empty() && sent != stored {
-        return conflict(&format!("Precondition failed: UID in precondition: {sent}, UID in object meta: {stored}"));
+        return conflict(&format!(
+            "Precondition failed: UID in precondition: {sent}, UID in object meta: {stored}"
+        ));
     }
     Ok(())
 }
@@ -421,7 +457,12 @@ fn keep_system_fields(object: &mut Value, before: &Value, resource: &Resource, p
     }
     let metadata = object_at(object, &["metadata"]);
     let system = [
-        "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
         "generateName",
     ];
     for field in system {
@@ -440,58 +481,10 @@ fn set_or_remove(map: &mut Map<String, Value>, key: &str, value: &Value) {
 /// Everything that `metadata.generation` counts the changes of.
 fn substance(object: &Value) -> Vec<(&String, &Value)> {
     let fields = object.as_object().into_iter().flatten();
-    let mut fields: Vec<_> = fields.filter(|(key, _)| *key != "metadata" && *key != "status").collect();
+    let mut fields: Vec<_> =
+        fields.filter(|(key, _)| *key != "metadata" && *key != "status").collect();
     fields.sort_by_key(|(key, _)| *key);
     fields
-}
-
-fn finalizers(object: &Value) -> &[Value] {
-    items(object, &["metadata", "finalizers"])
-}
-
-/// Whether nothing holds an object back that was marked as deleted.
-fn is_released(resource: &Resource, object: &Value) -> bool {
-    let grace = at(object, &["metadata", "deletionGracePeriodSeconds"]).as_i64().unwrap_or(0);
-    finalizers(object).is_empty() && !resource.is("", "namespaces") && (grace == 0 || !resource.is("", "pods"))
-}
-
-fn check_preconditions(resource: &Resource, before: &Value, options: &DeleteOptions) -> Result<(), Failure> {
-    let name = text(before, &["metadata", "name"]);
-    let stored = |field: &str| text(before, &["metadata", field]).to_owned();
-    let check = |what: &str, wanted: &Option<String>, found: String| match wanted {
-        Some(wanted) if *wanted != found => {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-            Err(Failure::conflict(&resource.group, &resource.plural, name, &why))
-        }
-        _ => Ok(()),
-    };
-    check("UID", &options.uid, stored("uid"))?;
-    check("ResourceVersion", &options.revision, stored("resourceVersion"))
-}
-
-/// How long a kubelet may take to stop a pod: nothing else has a grace period.
-fn grace_seconds(resource: &Resource, before: &Value, options: &DeleteOptions) -> i64 {
-    let runs = resource.is("", "pods")
-        && !text(before, &["spec", "nodeName"]).is_empty()
-        && !matches!(text(before, &["status", "phase"]), "Succeeded" | "Failed");
-    if !runs {
-        return 0;
-    }
-    let usual = at(before, &["spec", "terminationGracePeriodSeconds"]).as_i64().unwrap_or(30);
-    let asked = options.grace_seconds.unwrap_or(usual).max(0);
-    // A later delete can only shorten what an earlier one granted.
-    at(before, &["metadata", "deletionGracePeriodSeconds"]).as_i64().map_or(asked, |granted| granted.min(asked))
-}
-
-fn mark_deleted(object: &mut Value, grace: i64, now: Timestamp) {
-    let metadata = object_at(object, &["metadata"]);
-    let marked = metadata.contains_key("deletionTimestamp");
-    if marked && metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64) == Some(grace) {
-        return;
-    }
-    let end = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now);
-    metadata.insert("deletionTimestamp".to_owned(), seconds(end).into());
-    metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
 }
 
 fn complete_crd(object: &mut Value) {
@@ -521,7 +514,11 @@ fn complete_crd(object: &mut Value) {
         "conditions",
         json!([
             condition("NamesAccepted", "NoConflicts", &format!("no conflicts found in {group}")),
-            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+            condition(
+                "Established",
+                "InitialNamesAccepted",
+                "the initial names have been accepted"
+            ),
         ]),
     );
 }

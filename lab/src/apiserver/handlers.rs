@@ -13,21 +13,23 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
-use base64::Engine as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Shared, discovery,
-    engine::{Context, DeleteOptions, Deleted, Part, Validation},
+    Shared,
+    deletion::{DeleteOptions, Deleted},
+    discovery,
+    engine::{Context, Part, Validation},
     kinds::Resource,
     openapi, patch, protobuf,
     selector::Selector,
     status::Failure,
     storage::ObjectKey,
     table::{self, Include},
+    target::{Target, read_continue, write_continue},
     value::{at, text},
     watch,
 };
@@ -52,15 +54,6 @@ struct Call {
     body: Bytes,
 }
 
-/// What a path below a group and version names.
-#[derive(Debug)]
-struct Target {
-    resource: Arc<Resource>,
-    namespace: Option<String>,
-    name: Option<String>,
-    subresource: Option<String>,
-}
-
 /// Answers one HTTP request.
 pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -68,7 +61,11 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
         return failure(&Failure::unauthorized());
     };
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return failure(&Failure::new(413, "RequestEntityTooLarge", format!("body is longer than {MAX_BODY} bytes")));
+        return failure(&Failure::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("body is longer than {MAX_BODY} bytes"),
+        ));
     };
     let query = query(&parts.uri);
     let call = Call { method: parts.method, query, headers: parts.headers, body };
@@ -105,7 +102,10 @@ fn answer(code: StatusCode, value: &impl Serialize) -> Response {
 }
 
 fn failure(failure: &Failure) -> Response {
-    answer(StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &failure.body())
+    answer(
+        StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        &failure.body(),
+    )
 }
 
 /// A list; objects are shared with the store.
@@ -146,7 +146,9 @@ impl Call {
             if accepted.contains("json") && wants("as=Table") {
                 return Shape::Table(include);
             }
-            if accepted.contains("json") && (wants("as=PartialObjectMetadata") || wants("as=PartialObjectMetadataList")) {
+            if accepted.contains("json")
+                && (wants("as=PartialObjectMetadata") || wants("as=PartialObjectMetadataList"))
+            {
                 return Shape::Partial;
             }
         }
@@ -164,6 +166,8 @@ impl Call {
             uid: random_uuid(),
             validation,
             dry_run: self.parameter("dryRun") == "All",
+            patch: (self.method == Method::PATCH)
+                .then(|| String::from_utf8_lossy(&self.body).into_owned()),
             warnings: Vec::new(),
         }
     }
@@ -171,7 +175,9 @@ impl Call {
     fn route(&self, shared: &Arc<Shared>, segments: &[&str]) -> Result<Response, Failure> {
         match segments {
             ["api" | "apis" | "version" | "openapi", ..] => {}
-            ["healthz" | "livez" | "readyz", ..] => return Ok(respond(StatusCode::OK, "text/plain", "ok")),
+            ["healthz" | "livez" | "readyz", ..] => {
+                return Ok(respond(StatusCode::OK, "text/plain", "ok"));
+            }
             _ => return Ok(respond(StatusCode::NOT_FOUND, "text/plain", "404 page not found\n")),
         }
         if let Some(document) = self.document(shared, segments)? {
@@ -187,7 +193,11 @@ impl Call {
     }
 
     /// Discovery and OpenAPI.
-    fn document(&self, shared: &Arc<Shared>, segments: &[&str]) -> Result<Option<Response>, Failure> {
+    fn document(
+        &self,
+        shared: &Arc<Shared>,
+        segments: &[&str],
+    ) -> Result<Option<Response>, Failure> {
         let engine = shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let registry = &engine.registry;
         let aggregated = self.header(header::ACCEPT).contains("as=APIGroupDiscoveryList")
@@ -202,7 +212,9 @@ impl Call {
             ["api"] => discovery::api_versions(),
             ["apis"] => discovery::group_list(registry),
             ["apis", group] => discovery::group(registry, group).ok_or_else(Failure::no_route)?,
-            ["api", version] => discovery::resource_list(registry, "", version).ok_or_else(Failure::no_route)?,
+            ["api", version] => {
+                discovery::resource_list(registry, "", version).ok_or_else(Failure::no_route)?
+            }
             ["apis", group, version] => {
                 discovery::resource_list(registry, group, version).ok_or_else(Failure::no_route)?
             }
@@ -247,7 +259,13 @@ impl Call {
         }
     }
 
-    fn object(&self, code: StatusCode, resource: &Resource, object: &Value, context: Option<&Context>) -> Response {
+    fn object(
+        &self,
+        code: StatusCode,
+        resource: &Resource,
+        object: &Value,
+        context: Option<&Context>,
+    ) -> Response {
         let mut response = match self.shape() {
             Shape::Plain => answer(code, object),
             Shape::Partial => answer(code, &table::partial(object)),
@@ -271,9 +289,12 @@ impl Call {
             return protobuf::to_json(&self.body);
         }
         match self.content_type() {
-            "" | "application/json" => serde_json::from_slice(&self.body)
-                .map_err(|error| Failure::bad_request(format!("error decoding the request's JSON: {error}"))),
-            other => Err(Failure::media_type(format!("the lab's API server reads JSON, not {other}"))),
+            "" | "application/json" => serde_json::from_slice(&self.body).map_err(|error| {
+                Failure::bad_request(format!("error decoding the request's JSON: {error}"))
+            }),
+            other => {
+                Err(Failure::media_type(format!("the lab's API server reads JSON, not {other}")))
+            }
         }
     }
 
@@ -311,19 +332,33 @@ impl Call {
         }
         self.revision()?;
         let selector = self.selector(target)?;
-        let start = Some(self.parameter("continue")).filter(|token| !token.is_empty()).map(read_continue).transpose()?;
-        let limit = self.parameter("limit").parse::<usize>().ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let start = Some(self.parameter("continue"))
+            .filter(|token| !token.is_empty())
+            .map(read_continue)
+            .transpose()?;
+        let limit = self
+            .parameter("limit")
+            .parse::<usize>()
+            .ok()
+            .filter(|limit| *limit > 0)
+            .unwrap_or(usize::MAX);
         let engine = shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = start.as_ref().map_or(engine.storage.revision(), |(revision, _)| *revision);
         let from = start.as_ref().map(|(_, key)| key);
         let collection = resource.collection();
-        let mut matching = engine.storage.list(&collection, from).filter(|(_, object)| selector.matches(object));
-        let page: Vec<(ObjectKey, Arc<Value>)> =
-            matching.by_ref().take(limit).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        let mut matching =
+            engine.storage.list(&collection, from).filter(|(_, object)| selector.matches(object));
+        let page: Vec<(ObjectKey, Arc<Value>)> = matching
+            .by_ref()
+            .take(limit)
+            .map(|(key, object)| (key.clone(), Arc::clone(object)))
+            .collect();
         let remaining = matching.count();
         drop(engine);
         let mut metadata = json!({"resourceVersion": revision.to_string()});
-        if let (Some((key, _)), Some(map)) = (page.last().filter(|_| remaining > 0), metadata.as_object_mut()) {
+        if let (Some((key, _)), Some(map)) =
+            (page.last().filter(|_| remaining > 0), metadata.as_object_mut())
+        {
             map.insert("continue".to_owned(), write_continue(revision, key).into());
             map.insert("remainingItemCount".to_owned(), remaining.into());
         }
@@ -335,22 +370,36 @@ impl Call {
         match self.shape() {
             Shape::Plain => {
                 let api_version = resource.api_version();
-                answer(StatusCode::OK, &List { kind: &resource.list_kind, api_version: &api_version, metadata, items })
+                answer(
+                    StatusCode::OK,
+                    &List { kind: &resource.list_kind, api_version: &api_version, metadata, items },
+                )
             }
             Shape::Partial => {
                 let items = items.iter().map(|object| Arc::new(table::partial(object))).collect();
                 let kind = "PartialObjectMetadataList";
-                answer(StatusCode::OK, &List { kind, api_version: "meta.k8s.io/v1", metadata, items })
+                answer(
+                    StatusCode::OK,
+                    &List { kind, api_version: "meta.k8s.io/v1", metadata, items },
+                )
             }
             Shape::Table(include) => {
                 let rows = items.iter().map(|object| &**object);
-                answer(StatusCode::OK, &table::render(resource, rows, &metadata, include, Timestamp::now()))
+                answer(
+                    StatusCode::OK,
+                    &table::render(resource, rows, &metadata, include, Timestamp::now()),
+                )
             }
         }
     }
 
     fn watch(&self, shared: &Arc<Shared>, target: &Target) -> Result<Response, Failure> {
-        let timeout = self.parameter("timeoutSeconds").parse().ok().filter(|seconds| *seconds > 0).unwrap_or(3600);
+        let timeout = self
+            .parameter("timeoutSeconds")
+            .parse()
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .unwrap_or(3600);
         let request = watch::Request {
             resource: Arc::clone(&target.resource),
             selector: self.selector(target)?,
@@ -360,7 +409,6 @@ impl Call {
             from: self.revision()?,
             timeout: Duration::from_secs(timeout),
         };
-        #[expect(clippy::disallowed_methods, reason = "the rim: here a watch's time begins")]
         let body = watch::start(shared, request, Instant::now())?;
         Ok(respond(StatusCode::OK, "application/json", body))
     }
@@ -408,11 +456,23 @@ impl Call {
         Ok(self.object(StatusCode::OK, &target.resource, &stored, Some(&context)))
     }
 
-    fn patch(&self, shared: &Arc<Shared>, target: &Target, name: &str) -> Result<Response, Failure> {
+    fn patch(
+        &self,
+        shared: &Arc<Shared>,
+        target: &Target,
+        name: &str,
+    ) -> Result<Response, Failure> {
         self.write(shared, target, name, |engine, before| {
             let mut object = before.clone();
-            let schema = engine.registry.schema(&target.resource).filter(|_| !target.resource.is_custom());
-            patch::apply(self.content_type(), &mut object, &self.body, &engine.registry.schemas, schema)?;
+            let schema =
+                engine.registry.schema(&target.resource).filter(|_| !target.resource.is_custom());
+            patch::apply(
+                self.content_type(),
+                &mut object,
+                &self.body,
+                &engine.registry.schemas,
+                schema,
+            )?;
             Ok(object)
         })
     }
@@ -421,7 +481,8 @@ impl Call {
         let body = if self.body.is_empty() { Value::Null } else { self.json_body()? };
         let grace = at(&body, &["gracePeriodSeconds"]).as_i64();
         let precondition = |field: &str| {
-            Some(text(&body, &["preconditions", field]).to_owned()).filter(|wanted| !wanted.is_empty())
+            Some(text(&body, &["preconditions", field]).to_owned())
+                .filter(|wanted| !wanted.is_empty())
         };
         Ok(DeleteOptions {
             grace_seconds: grace.or_else(|| self.parameter("gracePeriodSeconds").parse().ok()),
@@ -433,15 +494,22 @@ impl Call {
     fn delete_context(&self) -> Context {
         let mut context = self.context();
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        context.dry_run |= at(&body, &["dryRun"]).as_array().is_some_and(|stages| !stages.is_empty());
+        context.dry_run |=
+            at(&body, &["dryRun"]).as_array().is_some_and(|stages| !stages.is_empty());
         context
     }
 
-    fn delete(&self, shared: &Arc<Shared>, target: &Target, name: &str) -> Result<Response, Failure> {
+    fn delete(
+        &self,
+        shared: &Arc<Shared>,
+        target: &Target,
+        name: &str,
+    ) -> Result<Response, Failure> {
         let resource = &target.resource;
         let (options, context) = (self.delete_options()?, self.delete_context());
         let mut engine = shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let deleted = engine.delete(resource, &(target.key().0, name.to_owned()), &options, &context)?;
+        let deleted =
+            engine.delete(resource, &(target.key().0, name.to_owned()), &options, &context)?;
         drop(engine);
         Ok(match deleted {
             Deleted::Waiting(object) => self.object(StatusCode::OK, resource, &object, None),
@@ -458,7 +526,11 @@ impl Call {
         })
     }
 
-    fn delete_collection(&self, shared: &Arc<Shared>, target: &Target) -> Result<Response, Failure> {
+    fn delete_collection(
+        &self,
+        shared: &Arc<Shared>,
+        target: &Target,
+    ) -> Result<Response, Failure> {
         let resource = &target.resource;
         let selector = self.selector(target)?;
         let (options, context) = (self.delete_options()?, self.delete_context());
@@ -481,42 +553,7 @@ impl Call {
     }
 }
 
-impl Target {
-    /// Reads `[namespaces/<ns>/]<plural>[/<name>[/<subresource>]]`.
-    fn find(shared: &Arc<Shared>, group: &str, version: &str, path: &[&str]) -> Option<Self> {
-        let engine = shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = |plural: &str| engine.registry.find(group, version, plural).cloned();
-        let own = |part: Option<&&str>| part.map(|part| (*part).to_owned());
-        let (namespace, rest) = match path {
-            // `/namespaces/x/status` is a part of the namespace, `/namespaces/x/pods` is inside.
-            ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, path),
-            ["namespaces", namespace, rest @ ..] => (Some((*namespace).to_owned()), rest),
-            _ => (None, path),
-        };
-        let resource = find(rest.first()?)?;
-        let fits = rest.len() <= 3 && (namespace.is_none() || resource.namespaced);
-        let whole = rest.len() == 1 || namespace.is_some() || !resource.namespaced;
-        (fits && whole).then(|| Self { resource, namespace, name: own(rest.get(1)), subresource: own(rest.get(2)) })
-    }
-
-    fn key(&self) -> ObjectKey {
-        (self.namespace.clone().unwrap_or_default(), self.name.clone().unwrap_or_default())
-    }
-}
-
 /// A UUID from the kernel.
 pub(super) fn random_uuid() -> String {
     fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default().trim().to_owned()
-}
-
-fn write_continue(revision: u64, key: &ObjectKey) -> String {
-    let token = json!([revision, key.0, key.1]).to_string();
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token)
-}
-
-fn read_continue(token: &str) -> Result<(u64, ObjectKey), Failure> {
-    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
-    serde_json::from_slice::<(u64, String, String)>(&decoded)
-        .map(|(revision, namespace, name)| (revision, (namespace, name)))
-        .map_err(|error| Failure::bad_request(format!("invalid continue token: continue key is not valid: {error}")))
 }

@@ -45,7 +45,11 @@ pub(super) struct Resource {
 impl Resource {
     /// `v1`, `projectcalico.org/v3`.
     pub(super) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// Under which name its objects are stored.
@@ -86,7 +90,8 @@ impl Registry {
         let mut text = String::new();
         // The data is part of the program: a test reads it, so nothing can be wrong with it here.
         let read = GzDecoder::new(CORE).read_to_string(&mut text).is_ok();
-        let core: Value = if read { serde_json::from_str(&text).unwrap_or_default() } else { Value::Null };
+        let core: Value =
+            if read { serde_json::from_str(&text).unwrap_or_default() } else { Value::Null };
         let documents = at(&core, &["schemas"]).as_object().cloned().unwrap_or_default();
         let mut cleaned = Value::Object(documents.clone());
         without_zero_defaults(&mut cleaned);
@@ -103,7 +108,9 @@ impl Registry {
 
     /// The kind at `/apis/<group>/<version>/<plural>`.
     pub(super) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.resources.get(&(group.to_owned(), plural.to_owned())).filter(|found| found.version == version)
+        self.resources
+            .get(&(group.to_owned(), plural.to_owned()))
+            .filter(|found| found.version == version)
     }
 
     /// All kinds, by group and plural.
@@ -131,12 +138,16 @@ impl Registry {
         self.generation += 1;
         self.documents.insert(resource.schema_name.clone(), custom_document(crd, &resource));
         self.documents.insert(format!("{}List", resource.schema_name), list_document(&resource));
-        self.resources.insert((resource.group.clone(), resource.plural.clone()), Arc::new(resource));
+        self.resources
+            .insert((resource.group.clone(), resource.plural.clone()), Arc::new(resource));
     }
 
     /// Stops serving what a CustomResourceDefinition defined; returns its collection.
     pub(super) fn undefine(&mut self, crd: &Value) -> Option<String> {
-        let key = (text(crd, &["spec", "group"]).to_owned(), text(crd, &["spec", "names", "plural"]).to_owned());
+        let key = (
+            text(crd, &["spec", "group"]).to_owned(),
+            text(crd, &["spec", "names", "plural"]).to_owned(),
+        );
         let resource = self.resources.get(&key).filter(|found| found.is_custom())?;
         let collection = resource.collection();
         self.documents.remove(&resource.schema_name);
@@ -155,17 +166,31 @@ fn built_in(raw: &Value) -> Resource {
     let owned = |key: &str| text(raw, &[key]).to_owned();
     let selectable: &[&str] = match owned("plural").as_str() {
         "pods" => &[
-            "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-            "status.phase", "status.podIP", "status.nominatedNodeName",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
         ],
         "nodes" => &["spec.unschedulable"],
         "namespaces" => &["status.phase"],
         "secrets" => &["type"],
         "services" => &["spec.clusterIP", "spec.type"],
         "events" => &[
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-            "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-            "reportingComponent", "source", "type",
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
         ],
         _ => &[],
     };
@@ -191,7 +216,9 @@ fn built_in(raw: &Value) -> Resource {
 
 /// The version that is stored: the only one that the lab serves.
 fn storage_version(crd: &Value) -> Option<&Value> {
-    items(crd, &["spec", "versions"]).iter().find(|version| version.get("storage") == Some(&Value::Bool(true)))
+    items(crd, &["spec", "versions"])
+        .iter()
+        .find(|version| version.get("storage") == Some(&Value::Bool(true)))
 }
 
 fn custom(crd: &Value) -> Option<Resource> {
@@ -199,7 +226,9 @@ fn custom(crd: &Value) -> Option<Resource> {
     let name = |key: &str| text(crd, &["spec", "names", key]).to_owned();
     let group = text(crd, &["spec", "group"]).to_owned();
     let kind = name("kind");
-    let list_kind = Some(name("listKind")).filter(|kind| !kind.is_empty()).unwrap_or_else(|| format!("{kind}List"));
+    let list_kind = Some(name("listKind"))
+        .filter(|kind| !kind.is_empty())
+        .unwrap_or_else(|| format!("{kind}List"));
     let reversed: Vec<&str> = group.rsplit('.').collect();
     let raw = at(version, &["schema", "openAPIV3Schema"]);
     let (columns, column_paths) = custom_columns(version);
@@ -207,13 +236,19 @@ fn custom(crd: &Value) -> Option<Resource> {
     Some(Resource {
         version: text(version, &["name"]).to_owned(),
         plural: name("plural"),
-        singular: Some(name("singular")).filter(|name| !name.is_empty()).unwrap_or_else(|| kind.to_lowercase()),
+        singular: Some(name("singular"))
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| kind.to_lowercase()),
         list_kind,
         namespaced: text(crd, &["spec", "scope"]) == "Namespaced",
         verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         short_names: strings(crd, &["spec", "names", "shortNames"]),
         categories: strings(crd, &["spec", "names", "categories"]),
-        subresources: version.pointer("/subresources/status").map(|_| "status".to_owned()).into_iter().collect(),
+        subresources: version
+            .pointer("/subresources/status")
+            .map(|_| "status".to_owned())
+            .into_iter()
+            .collect(),
         schema_name: format!("{}.{}.{kind}", reversed.join("."), text(version, &["name"])),
         custom: Some(Schema::compile(&with_meta(raw))),
         columns,
@@ -235,7 +270,10 @@ fn with_meta(raw: &Value) -> Value {
     let string = || json!({"type": "string"});
     map.insert("apiVersion".to_owned(), string());
     map.insert("kind".to_owned(), string());
-    map.insert("metadata".to_owned(), json!({"allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}]}));
+    map.insert(
+        "metadata".to_owned(),
+        json!({"allOf": [{"$ref": format!("#/components/schemas/{OBJECT_META}")}]}),
+    );
     if open {
         super::value::object_at(&mut schema, &[])
             .insert("x-kubernetes-preserve-unknown-fields".to_owned(), Value::Bool(true));
@@ -244,8 +282,9 @@ fn with_meta(raw: &Value) -> Value {
 }
 
 fn custom_columns(version: &Value) -> (Vec<Value>, Vec<String>) {
-    let mut columns =
-        vec![json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0})];
+    let mut columns = vec![
+        json!({"name": "Name", "type": "string", "format": "name", "description": "Name of the object.", "priority": 0}),
+    ];
     let mut paths = vec![".metadata.name".to_owned()];
     let declared = items(version, &["additionalPrinterColumns"]);
     for column in declared {
@@ -263,7 +302,8 @@ fn custom_columns(version: &Value) -> (Vec<Value>, Vec<String>) {
 }
 
 fn custom_document(crd: &Value, resource: &Resource) -> Value {
-    let raw = storage_version(crd).map_or(&Value::Null, |version| at(version, &["schema", "openAPIV3Schema"]));
+    let raw = storage_version(crd)
+        .map_or(&Value::Null, |version| at(version, &["schema", "openAPIV3Schema"]));
     let mut document = with_meta(raw);
     super::value::object_at(&mut document, &[]).insert(
         "x-kubernetes-group-version-kind".to_owned(),

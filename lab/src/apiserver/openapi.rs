@@ -36,8 +36,10 @@ fn base(group: &str, version: &str) -> String {
 
 /// `/openapi/v3/apis/<group>/<version>`.
 pub(super) fn document(registry: &Registry, path: &str) -> Option<Value> {
-    let (group, version) =
-        registry.group_versions().into_iter().find(|(group, version)| base(group, version) == path)?;
+    let (group, version) = registry
+        .group_versions()
+        .into_iter()
+        .find(|(group, version)| base(group, version) == path)?;
     let mut paths = Map::new();
     let mut wanted = Vec::new();
     for resource in registry.all().filter(|r| r.group == group && r.version == version) {
@@ -84,7 +86,15 @@ fn object_path(resource: &Resource) -> Value {
 }
 
 fn collection_path(resource: &Resource) -> Value {
-    let list = ["labelSelector", "fieldSelector", "limit", "continue", "watch", "resourceVersion", "timeoutSeconds"];
+    let list = [
+        "labelSelector",
+        "fieldSelector",
+        "limit",
+        "continue",
+        "watch",
+        "resourceVersion",
+        "timeoutSeconds",
+    ];
     json!({
         "get": operation(resource, "list", &list),
         "post": operation(resource, "post", &["dryRun", "fieldManager", "fieldValidation"]),
@@ -108,7 +118,11 @@ fn references(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
-                match inner.as_str().filter(|_| key == "$ref").and_then(|path| path.rsplit('/').next()) {
+                match inner
+                    .as_str()
+                    .filter(|_| key == "$ref")
+                    .and_then(|path| path.rsplit('/').next())
+                {
                     Some(name) => found.push(name.to_owned()),
                     None => references(inner, found),
                 }

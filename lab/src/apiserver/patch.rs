@@ -15,12 +15,19 @@ pub(super) fn apply(
     schemas: &Schemas,
     schema: Option<&Schema>,
 ) -> Result<(), Failure> {
-    let malformed = |error: serde_json::Error| Failure::bad_request(format!("error decoding patch: {error}"));
+    let malformed =
+        |error: serde_json::Error| Failure::bad_request(format!("error decoding patch: {error}"));
     match (content_type, schema) {
         ("application/json-patch+json", _) => {
             let patch: json_patch::Patch = serde_json::from_slice(body).map_err(malformed)?;
             json_patch::patch(target, &patch).map_err(|error| {
-                Failure::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {error}"))
+                Failure::new(
+                    422,
+                    "Invalid",
+                    format!(
+                        "the server rejected our request due to an error in our request: {error}"
+                    ),
+                )
             })
         }
         ("application/merge-patch+json", _) => {
@@ -66,6 +73,7 @@ fn merge(schemas: &Schemas, schema: Option<&Schema>, target: &mut Value, patch: 
     if let Some(Value::Array(keep)) = patch.shift_remove("$retainKeys") {
         fields.retain(|key, _| keep.iter().any(|kept| kept == key));
     }
+    let server: Map<String, Value> = fields.clone();
     let mut orders = Vec::new();
     for (key, value) in patch {
         if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
@@ -73,18 +81,28 @@ fn merge(schemas: &Schemas, schema: Option<&Schema>, target: &mut Value, patch: 
         } else if let Some(list) = key.strip_prefix("$setElementOrder/") {
             orders.push((list.to_owned(), value));
         } else {
+            if value.is_array() {
+                orders.insert(0, (key.clone(), value.clone()));
+            }
             merge_field(schemas, schema, fields, key, value);
         }
     }
     for (list, order) in orders {
-        let merge_key = schema.and_then(|s| schemas.field(s, &list)).and_then(|field| field.merge_key.as_deref());
-        if let Some(Value::Array(elements)) = fields.get_mut(&list) {
-            sort_like(elements, &order, merge_key);
+        let field =
+            schema.and_then(|schema| schemas.field(schema, &list)).filter(|field| field.merges());
+        if let (Some(field), Some(Value::Array(elements))) = (field, fields.get_mut(&list)) {
+            sort_like(elements, server.get(&list), &order, field.merge_key.as_deref());
         }
     }
 }
 
-fn merge_field(schemas: &Schemas, schema: Option<&Schema>, fields: &mut Map<String, Value>, key: String, value: Value) {
+fn merge_field(
+    schemas: &Schemas,
+    schema: Option<&Schema>,
+    fields: &mut Map<String, Value>,
+    key: String,
+    value: Value,
+) {
     let field = schema.and_then(|schema| schemas.field(schema, &key));
     match value {
         Value::Null => {
@@ -101,7 +119,13 @@ fn merge_field(schemas: &Schemas, schema: Option<&Schema>, fields: &mut Map<Stri
             }
             let Value::Array(elements) = place else { return };
             let items = field.and_then(|field| schemas.items(field));
-            merge_list(schemas, items, elements, patches, field.and_then(|field| field.merge_key.as_deref()));
+            merge_list(
+                schemas,
+                items,
+                elements,
+                patches,
+                field.and_then(|field| field.merge_key.as_deref()),
+            );
         }
         other => {
             fields.insert(key, other);
@@ -116,7 +140,10 @@ fn merge_list(
     patches: Vec<Value>,
     merge_key: Option<&str>,
 ) {
-    if patches.iter().any(|patch| patch.get("$patch").is_some_and(|directive| directive == "replace")) {
+    if patches
+        .iter()
+        .any(|patch| patch.get("$patch").is_some_and(|directive| directive == "replace"))
+    {
         *elements = patches.into_iter().filter(|patch| patch.get("$patch").is_none()).collect();
         return;
     }
@@ -157,12 +184,31 @@ fn delete_primitives(fields: &mut Map<String, Value>, list: &str, gone: &Value) 
     }
 }
 
-fn sort_like(elements: &mut [Value], order: &Value, merge_key: Option<&str>) {
-    let Value::Array(order) = order else { return };
-    let identity = |value: &Value| merge_key.map_or(Some(value.clone()), |key| value.get(key).cloned());
-    let wanted: Vec<_> = order.iter().map(identity).collect();
-    elements.sort_by_key(|element| {
-        let own = identity(element);
-        wanted.iter().position(|candidate| *candidate == own).unwrap_or(usize::MAX)
-    });
+/// Puts elements in the patch's order; those only the server has stay before what they were before (apimachinery
+/// `normalizeElementOrder`).
+fn sort_like(
+    elements: &mut Vec<Value>,
+    server: Option<&Value>,
+    order: &Value,
+    merge_key: Option<&str>,
+) {
+    let identity =
+        |value: &Value| merge_key.map_or(Some(value.clone()), |key| value.get(key).cloned());
+    let place = |list: Option<&Value>, element: &Value| {
+        let list = list.and_then(Value::as_array)?;
+        list.iter().position(|candidate| identity(candidate) == identity(element))
+    };
+    let (mut patched, mut kept): (Vec<Value>, Vec<Value>) =
+        elements.drain(..).partition(|element| place(Some(order), element).is_some());
+    patched.sort_by_key(|element| place(Some(order), element));
+    kept.sort_by_key(|element| place(server, element));
+    let mut patched = patched.into_iter().peekable();
+    for own in kept {
+        let before = |other: &Value| matches!((place(server, &own), place(server, other)), (Some(a), Some(b)) if a < b);
+        while let Some(next) = patched.next_if(|next| !before(next)) {
+            elements.push(next);
+        }
+        elements.push(own);
+    }
+    elements.extend(patched);
 }

@@ -20,7 +20,12 @@ macro_rules! message {
     };
 }
 
-message!(TypeMeta { #[prost(string, tag = "1")] api_version: String, #[prost(string, tag = "2")] kind: String });
+message!(TypeMeta {
+    #[prost(string, tag = "1")]
+    api_version: String,
+    #[prost(string, tag = "2")]
+    kind: String
+});
 message!(Unknown { #[prost(message, tag = "1")] kind: Option<TypeMeta>, #[prost(bytes = "vec", tag = "2")] raw: Vec<u8> });
 message!(ObjectMeta {
     #[prost(string, tag = "1")] name: String,
@@ -41,9 +46,12 @@ message!(Secret {
     #[prost(string, tag = "3")] kind: String,
 });
 message!(IntOrString {
-    #[prost(int64, tag = "1")] kind: i64,
-    #[prost(int32, tag = "2")] number: i32,
-    #[prost(string, tag = "3")] text: String,
+    #[prost(int64, tag = "1")]
+    kind: i64,
+    #[prost(int32, tag = "2")]
+    number: i32,
+    #[prost(string, tag = "3")]
+    text: String,
 });
 message!(ServicePort {
     #[prost(string, tag = "1")] name: String,
@@ -64,14 +72,21 @@ message!(Service {
     #[prost(message, tag = "2")] spec: Option<ServiceSpec>,
 });
 message!(ResourceAttributes {
-    #[prost(string, tag = "1")] namespace: String,
-    #[prost(string, tag = "2")] verb: String,
-    #[prost(string, tag = "3")] group: String,
-    #[prost(string, tag = "5")] resource: String,
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    verb: String,
+    #[prost(string, tag = "3")]
+    group: String,
+    #[prost(string, tag = "5")]
+    resource: String,
 });
 message!(ReviewSpec { #[prost(message, tag = "1")] resource: Option<ResourceAttributes> });
 message!(Review { #[prost(message, tag = "2")] spec: Option<ReviewSpec> });
-message!(ContainerPort { #[prost(int32, tag = "3")] port: i32 });
+message!(ContainerPort {
+    #[prost(int32, tag = "3")]
+    port: i32
+});
 message!(Container {
     #[prost(string, tag = "1")] name: String,
     #[prost(string, tag = "2")] image: String,
@@ -102,7 +117,9 @@ pub(super) fn is_protobuf(body: &[u8]) -> bool {
 
 /// Decodes a body into the JSON that it stands for.
 pub(super) fn to_json(body: &[u8]) -> Result<Value, Failure> {
-    let malformed = |error: prost::DecodeError| Failure::bad_request(format!("cannot decode protobuf body: {error}"));
+    let malformed = |error: prost::DecodeError| {
+        Failure::bad_request(format!("cannot decode protobuf body: {error}"))
+    };
     let unknown = Unknown::decode(body.strip_prefix(MAGIC).unwrap_or(body)).map_err(malformed)?;
     let kind = unknown.kind.unwrap_or_default();
     let raw = unknown.raw.as_slice();
@@ -144,7 +161,9 @@ fn meta(meta: Option<ObjectMeta>) -> Value {
 }
 
 fn base64(data: &BTreeMap<String, Vec<u8>>) -> BTreeMap<&String, String> {
-    data.iter().map(|(key, bytes)| (key, base64::engine::general_purpose::STANDARD.encode(bytes))).collect()
+    data.iter()
+        .map(|(key, bytes)| (key, base64::engine::general_purpose::STANDARD.encode(bytes)))
+        .collect()
 }
 
 fn service(service: Service) -> Value {
@@ -218,7 +237,16 @@ fn drop_empty(value: &mut Value) {
 fn map_keeps_empty(key: &str) -> bool {
     !matches!(
         key,
-        "name" | "generateName" | "namespace" | "type" | "clusterIP" | "externalName" | "protocol" | "verb" | "group"
-            | "resource" | "image"
+        "name"
+            | "generateName"
+            | "namespace"
+            | "type"
+            | "clusterIP"
+            | "externalName"
+            | "protocol"
+            | "verb"
+            | "group"
+            | "resource"
+            | "image"
     )
 }

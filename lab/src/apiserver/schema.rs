@@ -21,10 +21,10 @@ pub(super) struct Schema {
     name: String,
     kind: Option<String>,
     format: Option<String>,
-    properties: BTreeMap<String, Schema>,
+    properties: BTreeMap<String, Self>,
     required: Vec<String>,
-    values: Option<Box<Schema>>,
-    items: Option<Box<Schema>>,
+    values: Option<Box<Self>>,
+    items: Option<Box<Self>>,
     allowed: Option<Vec<Value>>,
     pattern: Option<Regex>,
     bounds: BTreeMap<String, Value>,
@@ -41,7 +41,14 @@ pub(super) struct Schema {
 }
 
 const BOUNDS: [&str; 8] = [
-    "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
 ];
 
 impl Schemas {
@@ -96,26 +103,34 @@ impl Schema {
         let properties = raw.get("properties").and_then(Value::as_object).into_iter().flatten();
         let required = raw.get("required").and_then(Value::as_array).into_iter().flatten();
         let boxed = |key: &str| {
-            raw.get(key).filter(|inner| inner.is_object()).map(|inner| Box::new(Self::compile(inner)))
+            raw.get(key)
+                .filter(|inner| inner.is_object())
+                .map(|inner| Box::new(Self::compile(inner)))
         };
         Self {
             reference,
             name: String::new(),
             kind: text("type"),
             format: text("format"),
-            properties: properties.map(|(name, inner)| (name.clone(), Self::compile(inner))).collect(),
+            properties: properties
+                .map(|(name, inner)| (name.clone(), Self::compile(inner)))
+                .collect(),
             required: required.filter_map(Value::as_str).map(str::to_owned).collect(),
             values: boxed("additionalProperties"),
             items: boxed("items"),
             allowed: raw.get("enum").and_then(Value::as_array).cloned(),
-            pattern: raw.get("pattern").and_then(Value::as_str).and_then(|text| Regex::new(text).ok()),
+            pattern: raw
+                .get("pattern")
+                .and_then(Value::as_str)
+                .and_then(|text| Regex::new(text).ok()),
             bounds: BOUNDS
                 .iter()
                 .filter_map(|key| raw.get(*key).map(|bound| ((*key).to_owned(), bound.clone())))
                 .collect(),
             default: raw.get("default").cloned(),
             nullable: flag("nullable"),
-            int_or_string: flag("x-kubernetes-int-or-string") || text("format").as_deref() == Some("int-or-string"),
+            int_or_string: flag("x-kubernetes-int-or-string")
+                || text("format").as_deref() == Some("int-or-string"),
             preserve: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
             any_of: raw.get("oneOf").is_some() || raw.get("anyOf").is_some(),
@@ -136,7 +151,13 @@ impl Schema {
 }
 
 /// Drops fields that the schema does not know, and says which.
-pub(super) fn prune(schemas: &Schemas, schema: &Schema, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+pub(super) fn prune(
+    schemas: &Schemas,
+    schema: &Schema,
+    value: &mut Value,
+    path: &str,
+    unknown: &mut Vec<String>,
+) {
     let schema = schemas.resolve(schema);
     match value {
         Value::Object(map) => {
@@ -149,7 +170,8 @@ pub(super) fn prune(schemas: &Schemas, schema: &Schema, value: &mut Value, path:
             if !schema.is_open() {
                 map.retain(|key, _| {
                     let known = schema.properties.contains_key(key)
-                        || (schema.embedded && matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
+                        || (schema.embedded
+                            && matches!(key.as_str(), "apiVersion" | "kind" | "metadata"));
                     if !known {
                         unknown.push(join(path, key));
                     }
@@ -227,7 +249,13 @@ pub(super) fn decode_error(schemas: &Schemas, schema: &Schema, value: &Value) ->
     decode_at(schemas, schema, value, &schemas.resolve(schema).name, "")
 }
 
-fn decode_at(schemas: &Schemas, schema: &Schema, value: &Value, owner: &str, path: &str) -> Option<String> {
+fn decode_at(
+    schemas: &Schemas,
+    schema: &Schema,
+    value: &Value,
+    owner: &str,
+    path: &str,
+) -> Option<String> {
     let schema = schemas.resolve(schema);
     if !fits(schema, value) && !value.is_null() {
         let go = go_type(schemas, schema);
@@ -269,7 +297,8 @@ fn go_type(schemas: &Schemas, schema: &Schema) -> String {
         Some("integer") => schema.format.clone().unwrap_or_else(|| "int64".to_owned()),
         Some("boolean") => "bool".to_owned(),
         Some("array") => {
-            let item = schema.items.as_deref().map(|items| go_type(schemas, schemas.resolve(items)));
+            let item =
+                schema.items.as_deref().map(|items| go_type(schemas, schemas.resolve(items)));
             format!("[]{}", item.unwrap_or_default())
         }
         Some("object") if schema.values.is_some() => "map[string]string".to_owned(),
@@ -292,7 +321,9 @@ fn fits(schema: &Schema, value: &Value) -> bool {
         | (Some("object"), Value::Object(_))
         | (Some("number"), Value::Number(_)) => true,
         (Some("integer"), Value::Number(number)) => {
-            number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
+            number.is_i64()
+                || number.is_u64()
+                || number.as_f64().is_some_and(|float| float.fract() == 0.0)
         }
         _ => schema.any_of,
     }
@@ -308,9 +339,15 @@ pub(super) enum Strictness {
 }
 
 /// Checks types, bounds, enums, patterns and required fields.
-pub(super) fn validate(schemas: &Schemas, schema: &Schema, value: &Value, strictness: Strictness) -> Vec<FieldError> {
+pub(super) fn validate(
+    schemas: &Schemas,
+    schema: &Schema,
+    value: &Value,
+    strictness: Strictness,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     validate_at(schemas, schema, value, "", strictness, &mut errors);
+    errors.sort_by(|a, b| a.field.cmp(&b.field));
     errors
 }
 
@@ -323,7 +360,8 @@ fn validate_at(
     errors: &mut Vec<FieldError>,
 ) {
     let schema = schemas.resolve(schema);
-    if value.is_null() && (schema.nullable || schema.preserve || strictness == Strictness::BuiltIn) {
+    if value.is_null() && (schema.nullable || schema.preserve || strictness == Strictness::BuiltIn)
+    {
         return;
     }
     if !fits(schema, value) {
@@ -350,7 +388,14 @@ fn validate_at(
         Value::Array(list) => {
             if let Some(items) = &schema.items {
                 for (index, inner) in list.iter().enumerate() {
-                    validate_at(schemas, items, inner, &format!("{path}[{index}]"), strictness, errors);
+                    validate_at(
+                        schemas,
+                        items,
+                        inner,
+                        &format!("{path}[{index}]"),
+                        strictness,
+                        errors,
+                    );
                 }
             }
         }
@@ -368,7 +413,11 @@ fn is_enforced(schemas: &Schemas, schema: &Schema, key: &str) -> bool {
 }
 
 fn wrong_type(schema: &Schema, value: &Value, path: &str) -> FieldError {
-    let wanted = if schema.int_or_string { "integer,string" } else { schema.kind.as_deref().unwrap_or_default() };
+    let wanted = if schema.int_or_string {
+        "integer,string"
+    } else {
+        schema.kind.as_deref().unwrap_or_default()
+    };
     let got = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -379,10 +428,19 @@ fn wrong_type(schema: &Schema, value: &Value, path: &str) -> FieldError {
         Value::Object(_) => "object",
     };
     let reason = format!("{path} in body must be of type {wanted}: \"{got}\"");
-    FieldError { reason: "FieldValueTypeInvalid", ..FieldError::value(path, &Value::from(got), &reason) }
+    FieldError {
+        reason: "FieldValueTypeInvalid",
+        ..FieldError::value(path, &Value::from(got), &reason)
+    }
 }
 
-fn check_scalar(schema: &Schema, value: &Value, path: &str, strictness: Strictness, errors: &mut Vec<FieldError>) {
+fn check_scalar(
+    schema: &Schema,
+    value: &Value,
+    path: &str,
+    strictness: Strictness,
+    errors: &mut Vec<FieldError>,
+) {
     if let Some(allowed) = &schema.allowed
         && !allowed.contains(value)
         && !(strictness == Strictness::BuiltIn && value == "")
@@ -395,7 +453,11 @@ fn check_scalar(schema: &Schema, value: &Value, path: &str, strictness: Strictne
     }
     let Value::String(text) = value else { return };
     if let Some(pattern) = schema.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-        errors.push(FieldError::value(path, value, &format!("{path} in body should match '{pattern}'")));
+        errors.push(FieldError::value(
+            path,
+            value,
+            &format!("{path} in body should match '{pattern}'"),
+        ));
     }
     if let Some(format) = schema.format.as_deref().filter(|format| !has_format(format, text)) {
         let why = format!("{path} in body must be of type {format}: {value}");
@@ -424,21 +486,27 @@ fn check_bound(bound: &str, limit: &Value, value: &Value, path: &str) -> Option<
             let why = format!("{path} in body should be at least {limit} chars long");
             Some(FieldError::value(path, value, &why))
         }
-        ("maxLength", Value::String(text)) if measure(text.chars().count()) > most => Some(FieldError {
-            field: path.to_owned(),
-            reason: "FieldValueTooLong",
-            message: format!("Too long: may not be more than {most} bytes"),
-        }),
+        ("maxLength", Value::String(text)) if measure(text.chars().count()) > most => {
+            Some(FieldError {
+                field: path.to_owned(),
+                reason: "FieldValueTooLong",
+                message: format!("Too long: may not be more than {most} bytes"),
+            })
+        }
         ("minItems", Value::Array(list)) if measure(list.len()) < most => {
             let why = format!("{path} in body should have at least {limit} items");
             Some(FieldError::value(path, &Value::from(list.len()), &why))
         }
-        ("maxItems", Value::Array(list)) if measure(list.len()) > most => Some(too_many(measure(list.len()))),
+        ("maxItems", Value::Array(list)) if measure(list.len()) > most => {
+            Some(too_many(measure(list.len())))
+        }
         ("minProperties", Value::Object(map)) if measure(map.len()) < most => {
             let why = format!("{path} in body should have at least {limit} properties");
             Some(FieldError::value(path, &Value::from(map.len()), &why))
         }
-        ("maxProperties", Value::Object(map)) if measure(map.len()) > most => Some(too_many(measure(map.len()))),
+        ("maxProperties", Value::Object(map)) if measure(map.len()) > most => {
+            Some(too_many(measure(map.len())))
+        }
         _ => None,
     }
 }
@@ -452,7 +520,9 @@ fn has_format(format: &str, text: &str) -> bool {
         "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
         "mac" => {
             text.split([':', '-']).count() == 6
-                && text.split([':', '-']).all(|octet| octet.len() == 2 && u8::from_str_radix(octet, 16).is_ok())
+                && text
+                    .split([':', '-'])
+                    .all(|octet| octet.len() == 2 && u8::from_str_radix(octet, 16).is_ok())
         }
         _ => true,
     }

@@ -35,23 +35,34 @@ impl Selector {
     ) -> Result<Self, Failure> {
         let mut parsed = Vec::new();
         for term in fields.split(',').filter(|term| !term.is_empty()) {
-            let (path, equal, wanted) = split_field(term)
-                .ok_or_else(|| Failure::bad_request(format!("invalid selector: '{fields}'; can't understand '{term}'")))?;
-            let known = matches!(path, "metadata.name" | "metadata.namespace") || selectable.iter().any(|s| s == path);
+            let (path, equal, wanted) = split_field(term).ok_or_else(|| {
+                Failure::bad_request(format!(
+                    "invalid selector: '{fields}'; can't understand '{term}'"
+                ))
+            })?;
+            let known = matches!(path, "metadata.name" | "metadata.namespace")
+                || selectable.iter().any(|s| s == path);
             if !known {
                 return Err(Failure::bad_request(format!("field label not supported: {path}")));
             }
             parsed.push((path.split('.').map(str::to_owned).collect(), equal, wanted.to_owned()));
         }
-        Ok(Self { namespace: namespace.map(str::to_owned), labels: parse_labels(labels)?, fields: parsed })
+        Ok(Self {
+            namespace: namespace.map(str::to_owned),
+            labels: parse_labels(labels)?,
+            fields: parsed,
+        })
     }
 
     /// Whether an object is selected.
     pub(super) fn matches(&self, object: &Value) -> bool {
-        self.namespace.as_deref().is_none_or(|namespace| text(object, &["metadata", "namespace"]) == namespace)
+        self.namespace
+            .as_deref()
+            .is_none_or(|namespace| text(object, &["metadata", "namespace"]) == namespace)
             && self.labels.iter().all(|requirement| requirement.holds(object))
             && self.fields.iter().all(|(path, equal, wanted)| {
-                let found = path.iter().fold(object, |value, key| value.get(key).unwrap_or(&Value::Null));
+                let found =
+                    path.iter().fold(object, |value, key| value.get(key).unwrap_or(&Value::Null));
                 (show(found) == *wanted) == *equal
             })
     }
@@ -67,11 +78,17 @@ fn split_field(term: &str) -> Option<(&str, bool, &str)> {
 
 impl Requirement {
     fn holds(&self, object: &Value) -> bool {
-        let label = |key: &String| object.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str);
+        let label = |key: &String| {
+            object.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str)
+        };
         let number = |key: &String| label(key).and_then(|value| value.parse::<i64>().ok());
         match self {
-            Self::In(key, values) => label(key).is_some_and(|label| values.iter().any(|v| v == label)),
-            Self::NotIn(key, values) => label(key).is_none_or(|label| values.iter().all(|v| v != label)),
+            Self::In(key, values) => {
+                label(key).is_some_and(|label| values.iter().any(|v| v == label))
+            }
+            Self::NotIn(key, values) => {
+                label(key).is_none_or(|label| values.iter().all(|v| v != label))
+            }
             Self::Exists(key) => label(key).is_some(),
             Self::Absent(key) => label(key).is_none(),
             Self::Greater(key, bound) => number(key).is_some_and(|number| number > *bound),
@@ -115,10 +132,14 @@ fn parse_term(term: &str) -> Result<Requirement, Failure> {
             _ => Err(Failure::bad_request(format!("unable to parse requirement: {term}"))),
         };
     }
-    if let Some((key, bound)) = term.split_once('>').and_then(|(k, v)| Some((k, v.trim().parse().ok()?))) {
+    if let Some((key, bound)) =
+        term.split_once('>').and_then(|(k, v)| Some((k, v.trim().parse().ok()?)))
+    {
         return Ok(Requirement::Greater(clean(key), bound));
     }
-    if let Some((key, bound)) = term.split_once('<').and_then(|(k, v)| Some((k, v.trim().parse().ok()?))) {
+    if let Some((key, bound)) =
+        term.split_once('<').and_then(|(k, v)| Some((k, v.trim().parse().ok()?)))
+    {
         return Ok(Requirement::Less(clean(key), bound));
     }
     if let Some(word) = term.split_whitespace().nth(1) {

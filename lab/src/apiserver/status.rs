@@ -42,7 +42,10 @@ impl FieldError {
         Self {
             field: field.to_owned(),
             reason: "FieldValueNotSupported",
-            message: format!("Unsupported value: {value}: supported values: {}", supported.join(", ")),
+            message: format!(
+                "Unsupported value: {value}: supported values: {}",
+                supported.join(", ")
+            ),
         }
     }
 }
@@ -65,7 +68,11 @@ impl Failure {
     }
 
     pub(super) fn method() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     pub(super) fn not_found(group: &str, plural: &str, name: &str) -> Self {
@@ -73,8 +80,9 @@ impl Failure {
         Self::new(404, "NotFound", message).about(group, plural, name)
     }
 
-    pub(super) fn exists(group: &str, plural: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", qualified(group, plural));
+    pub(super) fn exists(group: &str, plural: &str, name: &str, going: bool) -> Self {
+        let going = if going { "object is being deleted: " } else { "" };
+        let message = format!("{going}{} {name:?} already exists", qualified(group, plural));
         Self::new(409, "AlreadyExists", message).about(group, plural, name)
     }
 

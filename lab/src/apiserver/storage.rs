@@ -68,7 +68,10 @@ impl Storage {
     ) -> impl Iterator<Item = (&ObjectKey, &Arc<Value>)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = start.map_or(Unbounded, |key| Excluded(key.clone()));
-        self.collections.get(collection).into_iter().flat_map(move |c| c.objects.range((from.clone(), Unbounded)))
+        self.collections
+            .get(collection)
+            .into_iter()
+            .flat_map(move |c| c.objects.range((from.clone(), Unbounded)))
     }
 
     /// Names of the collections that have objects.
@@ -90,7 +93,12 @@ impl Storage {
         let before = self.collections.get_mut(collection)?.objects.remove(key)?;
         let (revision, object) = self.stamp(Value::clone(&before));
         let place = self.collections.get_mut(collection)?;
-        place.record(Change { revision, before: Some(before), object: Arc::clone(&object), deleted: true });
+        place.record(Change {
+            revision,
+            before: Some(before),
+            object: Arc::clone(&object),
+            deleted: true,
+        });
         Some(object)
     }
 
@@ -102,7 +110,11 @@ impl Storage {
     }
 
     /// Changes of a kind after a revision; an error when they are no longer known.
-    pub(super) fn changes_after(&self, collection: &str, revision: u64) -> Result<Vec<Change>, Failure> {
+    pub(super) fn changes_after(
+        &self,
+        collection: &str,
+        revision: u64,
+    ) -> Result<Vec<Change>, Failure> {
         let Some(place) = self.collections.get(collection) else { return Ok(Vec::new()) };
         if revision < place.forgotten {
             return Err(Failure::expired(revision, place.forgotten));
@@ -132,5 +144,8 @@ impl Collection {
 
 /// The key of an object.
 pub(super) fn key_of(object: &Value) -> ObjectKey {
-    (text(object, &["metadata", "namespace"]).to_owned(), text(object, &["metadata", "name"]).to_owned())
+    (
+        text(object, &["metadata", "namespace"]).to_owned(),
+        text(object, &["metadata", "name"]).to_owned(),
+    )
 }

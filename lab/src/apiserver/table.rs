@@ -34,7 +34,11 @@ pub(super) fn render<'a>(
 }
 
 fn row(resource: &Resource, object: &Value, include: Include, now: Timestamp) -> Value {
-    let cells = if resource.is_custom() { custom_cells(resource, object, now) } else { cells(resource, object, now) };
+    let cells = if resource.is_custom() {
+        custom_cells(resource, object, now)
+    } else {
+        cells(resource, object, now)
+    };
     match include {
         Include::None => json!({"cells": cells}),
         Include::Metadata => json!({"cells": cells, "object": partial(object)}),
@@ -77,7 +81,10 @@ fn json_path(object: &Value, path: &str) -> Option<Value> {
                 named.split_at(named.find(['.', '[']).unwrap_or(named.len()))
             }
         };
-        found = found.iter().flat_map(|value| json_path_step(value, step, rest.starts_with('['))).collect();
+        found = found
+            .iter()
+            .flat_map(|value| json_path_step(value, step, rest.starts_with('[')))
+            .collect();
         rest = after;
     }
     match found.as_slice() {
@@ -98,10 +105,14 @@ fn json_path_step(value: &Value, step: &str, bracket: bool) -> Vec<Value> {
     if step == "*" {
         return list;
     }
-    if let Some((field, wanted)) = step.strip_prefix("?(@.").and_then(|s| s.strip_suffix(')')).and_then(|s| s.split_once("=="))
+    if let Some((field, wanted)) =
+        step.strip_prefix("?(@.").and_then(|s| s.strip_suffix(')')).and_then(|s| s.split_once("=="))
     {
         let wanted = wanted.trim().trim_matches(['"', '\'']);
-        return list.into_iter().filter(|element| show(at(element, &[field.trim()])) == wanted).collect();
+        return list
+            .into_iter()
+            .filter(|element| show(at(element, &[field.trim()])) == wanted)
+            .collect();
     }
     step.parse::<usize>().ok().and_then(|index| list.get(index).cloned()).into_iter().collect()
 }
@@ -115,18 +126,27 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
         ("", "Node") => node(object, name, age),
         ("", "Namespace") => vec![name, json!(text(object, &["status", "phase"])), age],
         ("", "Service") => service(object, name, age),
-        ("", "ConfigMap") => vec![name, json!(size(object, "data") + size(object, "binaryData")), age],
-        ("", "Secret") => vec![name, json!(text(object, &["type"])), json!(size(object, "data")), age],
+        ("", "ConfigMap") => {
+            vec![name, json!(size(object, "data") + size(object, "binaryData")), age]
+        }
+        ("", "Secret") => {
+            vec![name, json!(text(object, &["type"])), json!(size(object, "data")), age]
+        }
         ("", "Endpoints") => vec![name, json!(none_if_empty(endpoints(object))), age],
         ("" | "events.k8s.io", "Event") => event(object, name, now),
         ("networking.k8s.io", "NetworkPolicy") => {
             vec![name, json!(selector(at(object, &["spec", "podSelector"]))), age]
         }
         ("discovery.k8s.io", _) => endpoint_slice(object, name, age),
-        ("coordination.k8s.io", _) => vec![name, json!(text(object, &["spec", "holderIdentity"])), age],
-        ("apiextensions.k8s.io", _) => vec![name, at(object, &["metadata", "creationTimestamp"]).clone()],
+        ("coordination.k8s.io", _) => {
+            vec![name, json!(text(object, &["spec", "holderIdentity"])), age]
+        }
+        ("apiextensions.k8s.io", _) => {
+            vec![name, at(object, &["metadata", "creationTimestamp"]).clone()]
+        }
         ("apps", kind @ ("Deployment" | "StatefulSet")) => {
-            let ready = format!("{}/{}", count(&["status", "readyReplicas"]), count(&["spec", "replicas"]));
+            let ready =
+                format!("{}/{}", count(&["status", "readyReplicas"]), count(&["spec", "replicas"]));
             let mut cells = vec![name, json!(ready)];
             if kind == "Deployment" {
                 cells.push(json!(count(&["status", "updatedReplicas"]).to_string()));
@@ -140,7 +160,13 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
             cells
         }
         ("apps", "DaemonSet") => {
-            let numbers = ["desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable"];
+            let numbers = [
+                "desiredNumberScheduled",
+                "currentNumberScheduled",
+                "numberReady",
+                "updatedNumberScheduled",
+                "numberAvailable",
+            ];
             let mut cells = vec![name];
             cells.extend(numbers.iter().map(|field| json!(count(&["status", field]))));
             cells.push(json!(labels(at(object, &["spec", "template", "spec", "nodeSelector"]))));
@@ -151,7 +177,9 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
         }
         (_, "ReplicaSet" | "ReplicationController") => {
             let mut cells = vec![name, json!(count(&["spec", "replicas"]))];
-            cells.extend(["replicas", "readyReplicas"].iter().map(|field| json!(count(&["status", field]))));
+            cells.extend(
+                ["replicas", "readyReplicas"].iter().map(|field| json!(count(&["status", field]))),
+            );
             cells.push(age);
             cells.extend(template(object));
             cells.push(json!(selector(at(object, &["spec", "selector"]))));
@@ -168,7 +196,13 @@ fn size(object: &Value, field: &str) -> usize {
 fn template(object: &Value) -> [Value; 2] {
     ["name", "image"].map(|field| {
         let containers = items(object, &["spec", "template", "spec", "containers"]);
-        json!(containers.iter().map(|container| text(container, &[field])).collect::<Vec<_>>().join(","))
+        json!(
+            containers
+                .iter()
+                .map(|container| text(container, &[field]))
+                .collect::<Vec<_>>()
+                .join(",")
+        )
     })
 }
 
@@ -180,14 +214,23 @@ fn none_if_empty(text: String) -> String {
 fn pod(object: &Value, name: Value, age_cell: Value, now: Timestamp) -> Vec<Value> {
     let statuses = items(object, &["status", "containerStatuses"]);
     let total = items(object, &["spec", "containers"]).len();
-    let ready = statuses.iter().filter(|status| at(status, &["ready"]) == &Value::Bool(true)).count();
-    let restarts: u64 = statuses.iter().filter_map(|status| at(status, &["restartCount"]).as_u64()).sum();
-    let last = statuses.iter().map(|status| text(status, &["lastState", "terminated", "finishedAt"])).max();
+    let runs = |status: &&Value| {
+        at(status, &["ready"]) == &Value::Bool(true)
+            && at(status, &["state", "running"]).is_object()
+    };
+    let ready = statuses.iter().filter(runs).count();
+    let restarts: u64 =
+        statuses.iter().filter_map(|status| at(status, &["restartCount"]).as_u64()).sum();
+    let last = statuses
+        .iter()
+        .map(|status| text(status, &["lastState", "terminated", "finishedAt"]))
+        .max();
     let restarts = match last.filter(|last| restarts > 0 && !last.is_empty()) {
         Some(last) => format!("{restarts} ({} ago)", age(last, now)),
         None => restarts.to_string(),
     };
-    let addresses: Vec<&str> = items(object, &["status", "podIPs"]).iter().map(|ip| text(ip, &["ip"])).collect();
+    let addresses: Vec<&str> =
+        items(object, &["status", "podIPs"]).iter().map(|ip| text(ip, &["ip"])).collect();
     let address = addresses.first().copied().unwrap_or_else(|| text(object, &["status", "podIP"]));
     let or_none = |text: &str| json!(none_if_empty(text.to_owned()));
     vec![
@@ -205,7 +248,8 @@ fn pod(object: &Value, name: Value, age_cell: Value, now: Timestamp) -> Vec<Valu
 
 fn pod_status(object: &Value) -> String {
     let own = text(object, &["status", "reason"]);
-    let mut reason = if own.is_empty() { text(object, &["status", "phase"]) } else { own }.to_owned();
+    let mut reason =
+        if own.is_empty() { text(object, &["status", "phase"]) } else { own }.to_owned();
     for status in items(object, &["status", "containerStatuses"]) {
         let waiting = text(status, &["state", "waiting", "reason"]);
         let terminated = at(status, &["state", "terminated"]);
@@ -217,11 +261,16 @@ fn pod_status(object: &Value) -> String {
             reason = format!("ExitCode:{}", show(at(terminated, &["exitCode"])));
         }
     }
-    if text(object, &["metadata", "deletionTimestamp"]).is_empty() { reason } else { "Terminating".to_owned() }
+    if text(object, &["metadata", "deletionTimestamp"]).is_empty() {
+        reason
+    } else {
+        "Terminating".to_owned()
+    }
 }
 
 fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
-    let ready = items(object, &["status", "conditions"]).iter().find(|c| text(c, &["type"]) == "Ready");
+    let ready =
+        items(object, &["status", "conditions"]).iter().find(|c| text(c, &["type"]) == "Ready");
     let mut status = match ready.map(|condition| text(condition, &["status"])) {
         Some("True") => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -231,11 +280,15 @@ fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
         status.push_str(",SchedulingDisabled");
     }
     let labels = at(object, &["metadata", "labels"]).as_object();
-    let mut roles: Vec<&str> =
-        labels.into_iter().flatten().filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).collect();
+    let mut roles: Vec<&str> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/"))
+        .collect();
     roles.sort_unstable();
     let address = |kind: &str| {
-        let found = items(object, &["status", "addresses"]).iter().find(|a| text(a, &["type"]) == kind);
+        let found =
+            items(object, &["status", "addresses"]).iter().find(|a| text(a, &["type"]) == kind);
         json!(none_if_empty(found.map_or_else(String::new, |a| text(a, &["address"]).to_owned())))
     };
     let info = |field: &str| {
@@ -258,11 +311,16 @@ fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
 
 fn service(object: &Value, name: Value, age: Value) -> Vec<Value> {
     let kind = text(object, &["spec", "type"]);
-    let mut external: Vec<String> =
-        items(object, &["spec", "externalIPs"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut external: Vec<String> = items(object, &["spec", "externalIPs"])
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
     for ingress in items(object, &["status", "loadBalancer", "ingress"]) {
         let address = text(ingress, &["ip"]);
-        external.push(if address.is_empty() { text(ingress, &["hostname"]) } else { address }.to_owned());
+        external.push(
+            if address.is_empty() { text(ingress, &["hostname"]) } else { address }.to_owned(),
+        );
     }
     let external = match (kind, external.is_empty()) {
         ("ExternalName", _) => text(object, &["spec", "externalName"]).to_owned(),
@@ -311,14 +369,21 @@ fn endpoints(object: &Value) -> String {
 }
 
 fn endpoint_slice(object: &Value, name: Value, age: Value) -> Vec<Value> {
-    let ports = items(object, &["ports"]).iter().map(|port| show(at(port, &["port"]))).collect::<Vec<_>>();
+    let ports =
+        items(object, &["ports"]).iter().map(|port| show(at(port, &["port"]))).collect::<Vec<_>>();
     let addresses = items(object, &["endpoints"])
         .iter()
         .flat_map(|endpoint| items(endpoint, &["addresses"]))
         .map(show)
         .collect::<Vec<_>>();
     let unset = |list: String| json!(if list.is_empty() { "<unset>".to_owned() } else { list });
-    vec![name, json!(text(object, &["addressType"])), unset(first_three(ports)), unset(first_three(addresses)), age]
+    vec![
+        name,
+        json!(text(object, &["addressType"])),
+        unset(first_three(ports)),
+        unset(first_three(addresses)),
+        age,
+    ]
 }
 
 fn event(object: &Value, name: Value, now: Timestamp) -> Vec<Value> {
@@ -327,10 +392,15 @@ fn event(object: &Value, name: Value, now: Timestamp) -> Vec<Value> {
         if found.is_empty() { text(object, second).to_owned() } else { found.to_owned() }
     };
     let first = pick(&["firstTimestamp"], &["eventTime"]);
-    let last = Some(pick(&["lastTimestamp"], &["deprecatedLastTimestamp"])).filter(|time| !time.is_empty());
-    let about = if at(object, &["involvedObject"]).is_object() { "involvedObject" } else { "regarding" };
-    let subject =
-        format!("{}/{}", text(object, &[about, "kind"]).to_lowercase(), text(object, &[about, "name"]));
+    let last = Some(pick(&["lastTimestamp"], &["deprecatedLastTimestamp"]))
+        .filter(|time| !time.is_empty());
+    let about =
+        if at(object, &["involvedObject"]).is_object() { "involvedObject" } else { "regarding" };
+    let subject = format!(
+        "{}/{}",
+        text(object, &[about, "kind"]).to_lowercase(),
+        text(object, &[about, "name"])
+    );
     vec![
         json!(age(last.as_ref().unwrap_or(&first), now)),
         json!(text(object, &["type"])),
@@ -347,7 +417,13 @@ fn event(object: &Value, name: Value, now: Timestamp) -> Vec<Value> {
 
 fn labels(map: &Value) -> String {
     let sorted: BTreeMap<&String, &Value> = map.as_object().into_iter().flatten().collect();
-    none_if_empty(sorted.iter().map(|(key, value)| format!("{key}={}", show(value))).collect::<Vec<_>>().join(","))
+    none_if_empty(
+        sorted
+            .iter()
+            .map(|(key, value)| format!("{key}={}", show(value)))
+            .collect::<Vec<_>>()
+            .join(","),
+    )
 }
 
 /// A LabelSelector as text (apimachinery `FormatLabelSelector`).
@@ -356,7 +432,8 @@ fn selector(selector: &Value) -> String {
         return labels(selector);
     }
     let mut terms: Vec<String> = Vec::new();
-    let matched: BTreeMap<&String, &Value> = at(selector, &["matchLabels"]).as_object().into_iter().flatten().collect();
+    let matched: BTreeMap<&String, &Value> =
+        at(selector, &["matchLabels"]).as_object().into_iter().flatten().collect();
     terms.extend(matched.iter().map(|(key, value)| format!("{key}={}", show(value))));
     for expression in items(selector, &["matchExpressions"]) {
         let key = text(expression, &["key"]);

@@ -53,7 +53,11 @@ struct Watcher {
 }
 
 /// Starts a watch; its events come as lines of JSON until its time is over.
-pub(super) fn start(shared: &Arc<Shared>, request: Request, started: Instant) -> Result<Body, Failure> {
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    request: Request,
+    started: Instant,
+) -> Result<Body, Failure> {
     let collection = request.resource.collection();
     let mut engine = shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
     let changed = engine.storage.subscribe(&collection);
@@ -66,7 +70,8 @@ pub(super) fn start(shared: &Arc<Shared>, request: Request, started: Instant) ->
         storage.changes_after(&collection, from)?;
         seen = from;
     } else {
-        let matching = storage.list(&collection, None).filter(|(_, object)| request.selector.matches(object));
+        let matching =
+            storage.list(&collection, None).filter(|(_, object)| request.selector.matches(object));
         ready.extend(matching.map(|(_, object)| request.line("ADDED", object, now)));
         if request.initial_events {
             ready.push_back(request.bookmark(storage.revision(), true));
@@ -155,7 +160,8 @@ impl Request {
             (Some(before), false) => {
                 let mut last = Value::clone(before);
                 let revision = change.revision.to_string();
-                object_at(&mut last, &["metadata"]).insert("resourceVersion".to_owned(), revision.into());
+                object_at(&mut last, &["metadata"])
+                    .insert("resourceVersion".to_owned(), revision.into());
                 Some(self.line("DELETED", &last, now))
             }
         }
@@ -177,18 +183,24 @@ impl Request {
     }
 
     fn bookmark(&self, revision: u64, initial_events_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_events_end {
-            object_at(&mut metadata, &["annotations"]).insert("k8s.io/initial-events-end".to_owned(), "true".into());
+            object_at(&mut metadata, &["annotations"])
+                .insert("k8s.io/initial-events-end".to_owned(), "true".into());
         }
         let object = match self.shape {
             Shape::Plain => {
                 json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata})
             }
             Shape::Partial => table::partial(&json!({"metadata": metadata})),
-            Shape::Table(_) => {
-                table::render(&self.resource, std::iter::empty(), &metadata, Include::None, Timestamp::UNIX_EPOCH)
-            }
+            Shape::Table(_) => table::render(
+                &self.resource,
+                std::iter::empty(),
+                &metadata,
+                Include::None,
+                Timestamp::UNIX_EPOCH,
+            ),
         };
         let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
         line.push('\n');
