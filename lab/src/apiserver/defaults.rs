@@ -128,6 +128,28 @@ fn network_policy(object: &mut Value) {
     }
 }
 
+/// An event of `events.k8s.io/v1` in the older form (kubernetes `pkg/apis/events/v1/conversion.go`).
+pub(super) fn core_event(event: &Value) -> Value {
+    let mut core = event.clone();
+    let map = object_at(&mut core, &[]);
+    map.insert("apiVersion".to_owned(), "v1".into());
+    let renamed = [
+        ("regarding", "involvedObject"),
+        ("note", "message"),
+        ("reportingController", "reportingComponent"),
+        ("deprecatedCount", "count"),
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedSource", "source"),
+    ];
+    for (new, old) in renamed {
+        if let Some(value) = map.shift_remove(new) {
+            map.insert(old.to_owned(), value);
+        }
+    }
+    core
+}
+
 /// Gives a Service its cluster addresses and node ports. `before` keeps what it had.
 pub(super) fn allocate(
     object: &mut Value,

@@ -147,6 +147,7 @@ impl Engine {
             return Ok(self.remove(resource, key).unwrap_or(before));
         }
         let stored = self.storage.put(&resource.collection(), key.clone(), object);
+        self.mirror_event(resource, &stored);
         if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
             self.registry.define(&stored);
         }
@@ -364,7 +365,16 @@ impl Engine {
         ))
     }
 
+    /// Events of `events.k8s.io` are seen in the core group too, where kubectl looks for them.
+    fn mirror_event(&mut self, resource: &Resource, stored: &Value) {
+        if resource.is("events.k8s.io", "events") {
+            let event = defaults::core_event(stored);
+            self.storage.put("/events", key_of(&event), event);
+        }
+    }
+
     fn after_create(&mut self, resource: &Resource, stored: &Value, context: &Context) {
+        self.mirror_event(resource, stored);
         if resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
             self.registry.define(stored);
         }
