@@ -365,6 +365,13 @@ fn raw_requests_page_filter_and_need_the_token() {
         );
         let (names, meta) = page(&format!("&continue={}", meta["continue"].as_str().unwrap()));
         assert_eq!((names, &meta["continue"]), (vec!["c".to_owned()], &Value::Null));
+        let mut other = TcpStream::connect(&lab.address).unwrap();
+        let request = b"GET /api/v1/pods HTTP/1.0\r\nAuthorization: Bearer other\r\n\r\n";
+        other.write_all(request).unwrap();
+        let mut refused = String::new();
+        other.read_to_string(&mut refused).unwrap();
+        assert!(refused.starts_with("HTTP/1.0 401"), "{refused}");
+        assert!(refused.contains(r#""kind":"Status""#), "{refused}");
         assert_eq!(
             page("&labelSelector=side+in+(left,right),!x&fieldSelector=metadata.name!=a").0,
             ["b"]
