@@ -1,5 +1,7 @@
 //! The engine of a node: updates in, a table and routes out.
 
+#[cfg(feature = "linux")]
+mod engine;
 pub mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +72,8 @@ pub struct Flush {
     pub not_ready: BTreeMap<EndpointId, NotReady>,
     /// What changed in the routes.
     pub routes: RouteChanges,
+    /// Whether everything is known, so that [`Felix::routes`] is all there should be.
+    pub routes_settled: bool,
     /// How much there is.
     pub stats: Stats,
 }
@@ -168,6 +172,7 @@ impl Felix {
         let mut flush = self.states();
         if self.in_sync {
             flush.routes = self.routes.flush(self.graph.catalog().endpoints());
+            flush.routes_settled = true;
         }
         flush
     }
@@ -304,7 +309,8 @@ impl Felix {
     fn put_nets(&self, table: &mut Table, spec: &SetSpec) {
         for family in [Family::V4, Family::V6] {
             let name = rules::nets_set(spec, family);
-            let nets = self.graph.members().get(spec).map(|set| policy::elements(set.nets(), family));
+            let nets =
+                self.graph.members().get(spec).map(|set| policy::elements(set.nets(), family));
             let used = self.families.iter().any(|used| used == family);
             match nets.filter(|nets| used && !nets.is_empty()) {
                 Some(nets) => {
@@ -417,16 +423,11 @@ impl Felix {
         } else {
             (Dispatch::closed(), Dispatch::closed())
         };
-        let addresses: BTreeSet<_> = if current {
-            endpoint.addresses.iter().copied().collect()
-        } else {
-            BTreeSet::new()
-        };
+        let addresses: BTreeSet<_> =
+            if current { endpoint.addresses.iter().copied().collect() } else { BTreeSet::new() };
         let key = Element::ifname(interface);
         let mut chains = Vec::new();
-        for (map, dispatch) in
-            [(rules::from_endpoint(), egress), (rules::to_endpoint(), ingress)]
-        {
+        for (map, dispatch) in [(rules::from_endpoint(), egress), (rules::to_endpoint(), ingress)] {
             for chain in dispatch.chains {
                 chains.push(chain.name.clone());
                 *self.group_users.entry(chain.name.clone()).or_insert(0) += 1;

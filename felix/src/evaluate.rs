@@ -272,9 +272,8 @@ impl Model {
     }
 
     fn selecting(&self, item: &Item, direction: Direction) -> Vec<PolicyId> {
-        let selects = |policy: &&Policy| {
-            policy.rules(direction).is_some() && policy.subject.matches(item)
-        };
+        let selects =
+            |policy: &&Policy| policy.rules(direction).is_some() && policy.subject.matches(item);
         self.catalog.policies().filter(selects).map(|policy| policy.id.clone()).collect()
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn pod(namespace: &str, name: &str, labels: &Value, ip: &str, ports: 
 
 /// The interface of a pod.
 pub(crate) fn interface(namespace: &str, name: &str) -> String {
-    format!("cali{namespace}-{name}")
+    format!("cali{}-{name}", namespace.get(..3).unwrap_or(namespace))
 }
 
 /// A local endpoint of a pod.

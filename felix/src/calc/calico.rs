@@ -6,15 +6,15 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api::{
-    EntityRule, GlobalNetworkPolicy, IcmpFields, Key, NetworkPolicy, PolicyPort, PolicyRule,
-    ProtocolOrNumber,
+    EntityRule, GlobalNetworkPolicy, Key, NetworkPolicy, PolicyType, Port, Protocol,
+    net::PortMeaning,
 };
 
 use super::{
     facts,
     model::{
         Action, Direction, Entity, ICMP, ICMPV6, Icmp, Order, Peers, Policy, PolicyId, Ports, Rule,
-        ServiceMatch, Tier, has_ports, parse_protocol,
+        ServiceMatch, Tier, has_ports,
     },
     ranges::NetSet,
     selector::{AccountTerm, LabelTerm, NamespaceTerm, Selector},
@@ -25,7 +25,7 @@ use crate::nft::Family;
 pub(super) fn tier(object: &api::Tier) -> Tier {
     Tier {
         order: Order(object.spec.order),
-        pass_by_default: object.spec.default_action.as_deref() == Some("Pass"),
+        pass_by_default: object.spec.default_action == api::Action::Pass,
     }
 }
 
@@ -42,14 +42,14 @@ pub(super) fn policy(id: &PolicyId, object: &NetworkPolicy) -> Policy {
     let directions = types(&spec.types, !spec.ingress.is_empty(), !spec.egress.is_empty());
     let ingress = parse.rules(&spec.ingress, Direction::Ingress);
     let egress = parse.rules(&spec.egress, Direction::Egress);
-    parse.finish(id, (spec.tier.as_deref(), spec.order), subject, directions, (ingress, egress))
+    parse.finish(id, (&spec.tier, spec.order), subject, directions, (ingress, egress))
 }
 
 /// Parses a policy of the cluster; `None` when nothing of its selectors can be read or when it is about hosts only.
 pub(super) fn global_policy(id: &PolicyId, object: &GlobalNetworkPolicy) -> Option<Policy> {
     let spec = &object.spec;
     // Both are about host endpoints, before and instead of the workload rules.
-    if spec.do_not_track.unwrap_or(false) || spec.pre_dnat.unwrap_or(false) {
+    if spec.do_not_track || spec.pre_dnat {
         return None;
     }
     let mut parse = Parse { namespace: None, problems: Vec::new() };
@@ -68,22 +68,15 @@ pub(super) fn global_policy(id: &PolicyId, object: &GlobalNetworkPolicy) -> Opti
     let directions = types(&spec.types, !spec.ingress.is_empty(), !spec.egress.is_empty());
     let ingress = parse.rules(&spec.ingress, Direction::Ingress);
     let egress = parse.rules(&spec.egress, Direction::Egress);
-    Some(parse.finish(
-        id,
-        (spec.tier.as_deref(), spec.order),
-        subject,
-        directions,
-        (ingress, egress),
-    ))
+    Some(parse.finish(id, (&spec.tier, spec.order), subject, directions, (ingress, egress)))
 }
 
 /// Calico: without `types`, ingress if there are ingress rules or no egress rules, egress if there are egress rules.
-fn types(types: &[String], ingress: bool, egress: bool) -> (bool, bool) {
+fn types(types: &[PolicyType], ingress: bool, egress: bool) -> (bool, bool) {
     if types.is_empty() {
         return (ingress || !egress, egress);
     }
-    let has = |wanted: &str| types.iter().any(|one| one == wanted);
-    (has("Ingress"), has("Egress"))
+    (types.contains(&PolicyType::Ingress), types.contains(&PolicyType::Egress))
 }
 
 /// What is being parsed, with what was found wrong so far.
@@ -126,7 +119,7 @@ impl Parse {
     fn finish(
         self,
         id: &PolicyId,
-        (tier, order): (Option<&str>, Option<f64>),
+        (tier, order): (&str, Option<f64>),
         subject: Subject,
         (ingress, egress): (bool, bool),
         (ingress_rules, egress_rules): (Vec<Rule>, Vec<Rule>),
@@ -137,7 +130,7 @@ impl Parse {
         };
         Policy {
             id: id.clone(),
-            tier: tier.filter(|name| !name.is_empty()).unwrap_or("default").to_owned(),
+            tier: if tier.is_empty() { "default" } else { tier }.to_owned(),
             order: Order(order),
             ingress: rules(ingress, ingress_rules),
             egress: rules(egress, egress_rules),
@@ -146,15 +139,15 @@ impl Parse {
         }
     }
 
-    fn rules(&mut self, rules: &[PolicyRule], direction: Direction) -> Vec<Rule> {
+    fn rules(&mut self, rules: &[api::Rule], direction: Direction) -> Vec<Rule> {
         let mut out = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let origin = format!("{direction}[{index}]");
-            let action = match rule.action.as_str() {
-                "Allow" => Action::Allow,
-                "Log" => Action::Log,
-                "Pass" => Action::Pass,
-                _ => Action::Deny,
+            let action = match rule.action {
+                api::Action::Allow => Action::Allow,
+                api::Action::Deny => Action::Deny,
+                api::Action::Log => Action::Log,
+                api::Action::Pass => Action::Pass,
             };
             match self.rule(rule, action, &origin, direction) {
                 Ok(rule) => out.push(rule),
@@ -172,7 +165,7 @@ impl Parse {
 
     fn rule(
         &self,
-        rule: &PolicyRule,
+        rule: &api::Rule,
         action: Action,
         origin: &str,
         direction: Direction,
@@ -180,12 +173,7 @@ impl Parse {
         if rule.http.is_some() {
             return Err("http: matching requests is not supported".to_owned());
         }
-        if !matches!(rule.action.as_str(), "Allow" | "Deny" | "Log" | "Pass") {
-            return Err(format!("action: `{}` is not known", rule.action));
-        }
         let protocol = rule.protocol.as_ref().map(protocol).transpose()?;
-        let icmp = rule.icmp.as_ref().map(|one| icmp(one, protocol)).transpose()?;
-        let not_icmp = rule.not_icmp.as_ref().map(|one| icmp_of(one, protocol)).transpose()?;
         let mut out = Rule::any(action, origin);
         out.family = match rule.ip_version {
             None => None,
@@ -195,17 +183,16 @@ impl Parse {
         };
         out.protocol = protocol;
         out.not_protocol = rule.not_protocol.as_ref().map(self::protocol).transpose()?;
-        out.icmp = icmp;
-        out.not_icmp = not_icmp;
+        out.icmp = rule.icmp.as_ref().map(|one| icmp(one, protocol)).transpose()?;
+        out.not_icmp = rule.not_icmp.as_ref().map(|one| icmp(one, protocol)).transpose()?;
         if let Some(source) = &rule.source {
             // On the source of ingress only the address of a backend counts (felix/calc/rule_scanner.go).
             out.source = self.entity(source, protocol, false).map_err(in_field("source"))?;
         }
         if let Some(destination) = &rule.destination {
             let with_ports = direction == Direction::Egress;
-            out.destination = self
-                .entity(destination, protocol, with_ports)
-                .map_err(in_field("destination"))?;
+            out.destination =
+                self.entity(destination, protocol, with_ports).map_err(in_field("destination"))?;
         }
         Ok(out)
     }
@@ -222,7 +209,8 @@ impl Parse {
         }
         if let Some(text) = entity.not_selector.as_deref().filter(|text| !text.is_empty()) {
             let labels = LabelTerm::calico(text).map_err(in_field("notSelector"))?;
-            out.not_peers = Some(Arc::new(one(Selector::new(NamespaceTerm::Any, None, labels, false))));
+            out.not_peers =
+                Some(Arc::new(one(Selector::new(NamespaceTerm::Any, None, labels, false))));
         }
         if !entity.nets.is_empty() {
             out.nets = Some(nets(&entity.nets, "nets")?);
@@ -231,11 +219,13 @@ impl Parse {
         out.ports = ports(&entity.ports, protocol).map_err(in_field("ports"))?;
         out.not_ports = ports(&entity.not_ports, protocol).map_err(in_field("notPorts"))?;
         if let Some(service) = &entity.services {
-            let namespace = service.namespace.clone().filter(|name| !name.is_empty());
-            let namespace = namespace
+            let name = service.name.clone().ok_or("services.name: is missing")?;
+            let namespace = service
+                .namespace
+                .clone()
                 .or_else(|| self.namespace.clone())
                 .ok_or("services.namespace: needed in a GlobalNetworkPolicy")?;
-            let service = Key::namespaced(namespace, service.name.clone());
+            let service = Key::namespaced(namespace, name);
             out.service = Some(ServiceMatch { service, ports: service_ports });
         }
         Ok(out)
@@ -287,29 +277,18 @@ fn one(selector: Selector) -> Peers {
     Peers { selectors: BTreeSet::from([Arc::new(selector)]), nets: NetSet::default() }
 }
 
-fn protocol(value: &ProtocolOrNumber) -> Result<u8, String> {
-    let text = value.to_string();
-    parse_protocol(&text).ok_or_else(|| format!("protocol: `{text}` is not known"))
+fn protocol(value: &Protocol) -> Result<u8, String> {
+    value.number().ok_or_else(|| format!("protocol: `{value}` is not known"))
 }
 
-fn icmp(fields: &IcmpFields, protocol: Option<u8>) -> Result<Icmp, String> {
-    icmp_of(fields, protocol)
-}
-
-fn icmp_of(fields: &IcmpFields, protocol: Option<u8>) -> Result<Icmp, String> {
+fn icmp(fields: &api::Icmp, protocol: Option<u8>) -> Result<Icmp, String> {
     let v6 = match protocol {
         Some(ICMP) => false,
         Some(ICMPV6) => true,
         _ => return Err("icmp: needs protocol ICMP or ICMPv6".to_owned()),
     };
-    let octet = |value: i64| {
-        u8::try_from(value).map_err(|_| format!("icmp: {value} is not between 0 and 255"))
-    };
-    let code = fields.code.map(|code| octet(i64::from(code))).transpose()?;
-    match fields.kind {
-        Some(kind) => Ok(Icmp { kind: octet(i64::from(kind))?, code, v6 }),
-        None => Err("icmp: needs a type".to_owned()),
-    }
+    let kind = fields.icmp_type.ok_or("icmp: needs a type")?;
+    Ok(Icmp { kind, code: fields.code, v6 })
 }
 
 fn nets(texts: &[impl ToString], field: &'static str) -> Result<NetSet, String> {
@@ -321,24 +300,20 @@ fn nets(texts: &[impl ToString], field: &'static str) -> Result<NetSet, String> 
     }
 }
 
-fn ports(list: &[PolicyPort], protocol: Option<u8>) -> Result<Option<Ports>, String> {
+fn ports(list: &[Port], protocol: Option<u8>) -> Result<Option<Ports>, String> {
     if list.is_empty() {
         return Ok(None);
     }
     if !protocol.is_some_and(has_ports) {
-        return Err("needs protocol TCP, UDP, SCTP or UDPLite".to_owned());
+        return Err("needs protocol TCP, UDP or SCTP".to_owned());
     }
     let (mut ranges, mut named) = (Vec::new(), BTreeSet::new());
     for port in list {
-        let text = port.to_string();
-        let (from, to) = text.split_once(':').unwrap_or((&text, &text));
-        match (from.parse::<u16>(), to.parse::<u16>()) {
-            (Ok(from), Ok(to)) if from <= to => ranges.push((from, to)),
-            (Ok(from), Ok(to)) => return Err(format!("range {from}:{to} is empty")),
-            _ if from == to && !text.is_empty() => {
-                named.insert(text);
+        match port.meaning().map_err(|why| why.to_string())? {
+            PortMeaning::Range(range) => ranges.push((range.first, range.last)),
+            PortMeaning::Name(name) => {
+                named.insert(name.to_owned());
             }
-            _ => return Err(format!("`{text}` is neither a port, a range nor a name")),
         }
     }
     Ok(Some(Ports::new(ranges, named)))

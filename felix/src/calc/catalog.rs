@@ -32,11 +32,14 @@ pub struct Backend {
     pub port: u16,
 }
 
+/// Something before and after a change.
+pub type BeforeAfter<T> = (T, T);
+
 /// What an update changed.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Items before and after.
-    pub items: Vec<(Option<Arc<Item>>, Option<Arc<Item>>)>,
+    pub items: Vec<BeforeAfter<Option<Arc<Item>>>>,
     /// Policies that came, went or changed, with what they were.
     pub policies: Vec<(PolicyId, Option<Arc<Policy>>)>,
     /// Whether a tier changed.
@@ -91,13 +94,13 @@ impl Catalog {
                 self.rebuild(&ItemId::Pod(key.clone()), &mut changes);
             }
             Update::Namespace(key, namespace) => {
-                let labels = namespace.as_deref().map(|one| labels_of(one));
+                let labels = namespace.as_deref().map(labels_of);
                 if put(&mut self.namespaces, &key.name, labels) {
                     self.rebuild_namespace(&key.name, &mut changes);
                 }
             }
             Update::ServiceAccount(key, account) => {
-                let labels = account.as_deref().map(|one| labels_of(one));
+                let labels = account.as_deref().map(labels_of);
                 if put(&mut self.accounts, key, labels)
                     && let Some(namespace) = &key.namespace
                 {
@@ -261,16 +264,17 @@ impl Catalog {
             let key = &policy.id.key;
             let mut reasons = policy.problems.clone();
             let built_in = ["kube-admin", "default", "kube-baseline"];
-            if !self.tiers.contains_key(&policy.tier) && !built_in.contains(&policy.tier.as_str())
-            {
+            if !self.tiers.contains_key(&policy.tier) && !built_in.contains(&policy.tier.as_str()) {
                 reasons.push(format!(
                     "tier {}: does not exist; the policy is asked last, and the tier denies at its end",
                     policy.tier
                 ));
             }
-            problems.extend(
-                reasons.into_iter().map(|reason| Problem { kind, key: key.clone(), reason }),
-            );
+            problems.extend(reasons.into_iter().map(|reason| Problem {
+                kind,
+                key: key.clone(),
+                reason,
+            }));
         }
         for (id, facts) in &self.net_sets {
             let kind = match id {
@@ -299,12 +303,7 @@ impl Catalog {
         }
     }
 
-    fn put_slice(
-        &mut self,
-        key: &Key,
-        slice: Option<(Key, Vec<Backend>)>,
-        changes: &mut Changes,
-    ) {
+    fn put_slice(&mut self, key: &Key, slice: Option<(Key, Vec<Backend>)>, changes: &mut Changes) {
         let old_service = self.slices.get(key).map(|(service, _)| service.clone());
         let new_service = slice.as_ref().map(|(service, _)| service.clone());
         let touched: BTreeSet<Key> = old_service.iter().chain(&new_service).cloned().collect();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use api::{BlockAffinity, EndpointSlice, Key, Pod, Resource};
+use api::{AffinityState, BlockAffinity, EndpointSlice, Key, Pod, Resource, net::parse_net};
 use ipnet::IpNet;
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) fn pod(pod: &Pod) -> PodFacts {
         Some(NamedPort {
             name: port.name.clone().filter(|name| !name.is_empty())?,
             protocol: parse_protocol(protocol)?,
-            port: u16::try_from(port.container_port).ok()?,
+            port: port.container_port,
         })
     });
     let account = pod.spec.service_account_name.clone().filter(|name| !name.is_empty());
@@ -48,7 +48,7 @@ pub(super) fn pod(pod: &Pod) -> PodFacts {
         uid: pod.metadata.uid.clone(),
         labels: Arc::new(pod.metadata.labels.clone()),
         service_account: account.unwrap_or_else(|| "default".to_owned()),
-        host_network: pod.spec.host_network.unwrap_or(false),
+        host_network: pod.spec.host_network,
         addresses: addresses(pod),
         ports: ports.collect(),
     }
@@ -71,7 +71,7 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
             .status
             .iter()
             .flat_map(|status| {
-                let many = status.pod_ips.iter().filter_map(|one| one.ip.as_deref());
+                let many = status.pod_ips.iter().map(|one| one.ip.as_str());
                 many.chain(status.pod_ip.as_deref())
             })
             .collect(),
@@ -87,15 +87,14 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// The service and backends of a slice. Backends that are not ready count too: policy must not depend on health.
 pub(super) fn slice(slice: &EndpointSlice) -> Option<(Key, Vec<Backend>)> {
-    let service = slice.metadata.labels.get("kubernetes.io/service-name")?;
+    let service = slice.service_name()?;
     let namespace = slice.meta().namespace.clone()?;
     let mut backends = BTreeSet::new();
     for addr in slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
         let Some(addr) = address(addr) else { continue };
         for port in &slice.ports {
             let protocol = parse_protocol(port.protocol.as_deref().unwrap_or("TCP"));
-            let number = port.port.and_then(|port| u16::try_from(port).ok());
-            if let Some((protocol, port)) = protocol.zip(number) {
+            if let Some((protocol, port)) = protocol.zip(port.port) {
                 backends.insert(Backend { addr, protocol, port });
             }
         }
@@ -104,34 +103,27 @@ pub(super) fn slice(slice: &EndpointSlice) -> Option<(Key, Vec<Backend>)> {
 }
 
 /// Reads prefixes; what is not one is left out and noted.
-pub(super) fn nets(
-    texts: &[impl ToString],
-    field: &str,
-    problems: &mut Vec<String>,
-) -> Vec<IpNet> {
+pub(super) fn nets(texts: &[impl ToString], field: &str, problems: &mut Vec<String>) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for text in texts {
         let text = text.to_string();
-        match net(&text) {
-            Some(net) => nets.push(net),
-            None => problems.push(format!("{field}: `{text}` is not a CIDR; write it as 10.0.0.0/8")),
+        match parse_net(&text) {
+            Ok(net) => nets.push(net),
+            Err(why) => problems.push(format!("{field}: {why}")),
         }
     }
     nets
 }
 
-/// `10.0.0.0/8` or a lone address.
-pub(super) fn net(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    text.parse::<IpNet>().ok().map(|net| net.trunc()).or_else(|| Some(text.parse::<IpAddr>().ok()?.into()))
-}
-
 /// Whether an affinity is a block that a node surely has.
 pub(crate) fn is_confirmed(affinity: &BlockAffinity, node: &str) -> bool {
-    affinity.spec.node == node && affinity.spec.state == "confirmed" && !affinity.spec.deleted
+    let spec = &affinity.spec;
+    spec.node == node
+        && matches!(spec.state, AffinityState::Confirmed | AffinityState::Unset)
+        && !spec.deleted
 }
 
 /// The block of an affinity.
 pub(crate) fn block_cidr(affinity: &BlockAffinity) -> Option<IpNet> {
-    net(&affinity.spec.cidr.to_string())
+    parse_net(&affinity.spec.cidr).ok()
 }

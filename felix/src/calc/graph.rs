@@ -130,8 +130,7 @@ impl Graph {
 
     fn set_applied(&mut self, pod: &Key, id: &PolicyId, selected: bool) {
         let policies = self.applied.entry(pod.clone()).or_default();
-        let changed =
-            if selected { policies.insert(id.clone()) } else { policies.remove(id) };
+        let changed = if selected { policies.insert(id.clone()) } else { policies.remove(id) };
         if !changed {
             return;
         }

@@ -3,15 +3,21 @@
 //! As Calico converts it (libcalico-go/lib/backend/k8s/conversion): tier `default`, order 1000, allow rules only. The
 //! peers of a rule become one union, so that a rule costs the same however many peers it lists.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api::{
-    KubernetesNetworkPolicy, LabelSelector, NetworkPolicyPeer, NetworkPolicyPort, PortOrName,
+    IntOrString, KubernetesNetworkPolicy, LabelSelector, NetworkPolicyPeer, NetworkPolicyPort,
+    net::parse_net,
 };
 
 use super::{
     facts,
-    model::{Action, Direction, Entity, Order, Peers, Policy, PolicyId, Ports, Rule, parse_protocol},
+    model::{
+        Action, Direction, Entity, Order, Peers, Policy, PolicyId, Ports, Rule, parse_protocol,
+    },
     ranges::NetSet,
     selector::{LabelTerm, NamespaceTerm, Requirement, Selector},
 };
@@ -135,8 +141,7 @@ fn selector_or_nets(
     problems: &mut Vec<String>,
 ) -> Result<Either, String> {
     if let Some(block) = &peer.ip_block {
-        let cidr = block.cidr.to_string();
-        let net = facts::net(&cidr).ok_or_else(|| format!("ipBlock.cidr `{cidr}` is not a CIDR"))?;
+        let net = parse_net(&block.cidr).map_err(|why| format!("ipBlock.cidr: {why}"))?;
         let before = problems.len();
         let except = facts::nets(&block.except, &format!("spec.{origin}.ipBlock.except"), problems);
         if problems.len() > before {
@@ -158,44 +163,39 @@ fn selector_or_nets(
     Ok(Either::Selector(Selector::new(namespaces, None, labels, true)))
 }
 
+/// The ports of one protocol.
+#[derive(Default)]
+struct Group {
+    any: bool,
+    ranges: Vec<(u16, u16)>,
+    names: BTreeSet<String>,
+}
+
 /// Ports grouped by protocol; `None` is every port of it.
 fn by_protocol(
     ports: &[NetworkPolicyPort],
     origin: &str,
     problems: &mut Vec<String>,
-) -> Vec<(u8, Option<Ports>)> {
-    let mut out: Vec<(u8, Option<(Vec<(u16, u16)>, BTreeSet<String>)>)> = Vec::new();
+) -> BTreeMap<u8, Option<Ports>> {
+    let mut groups: BTreeMap<u8, Group> = BTreeMap::new();
     for (index, port) in ports.iter().enumerate() {
-        let parsed = one_port(port);
-        let (protocol, parsed) = match parsed {
-            Ok(parsed) => parsed,
-            Err(why) => {
-                problems
-                    .push(format!("spec.{origin}.ports[{index}]: {why}; the port is not allowed"));
-                continue;
+        match one_port(port) {
+            Ok((protocol, parsed)) => {
+                let group = groups.entry(protocol).or_default();
+                match parsed {
+                    OnePort::Any => group.any = true,
+                    OnePort::Range(from, to) => group.ranges.push((from, to)),
+                    OnePort::Name(name) => {
+                        group.names.insert(name);
+                    }
+                }
             }
-        };
-        if !out.iter().any(|(known, _)| *known == protocol) {
-            out.push((protocol, Some((Vec::new(), BTreeSet::new()))));
-        }
-        let Some((_, group)) = out.iter_mut().find(|(known, _)| *known == protocol) else {
-            continue;
-        };
-        match (parsed, group.as_mut()) {
-            (OnePort::Any, _) => *group = None,
-            (OnePort::Range(from, to), Some((ranges, _))) => ranges.push((from, to)),
-            (OnePort::Name(name), Some((_, names))) => {
-                names.insert(name);
-            }
-            (_, None) => {}
+            Err(why) => problems
+                .push(format!("spec.{origin}.ports[{index}]: {why}; the port is not allowed")),
         }
     }
-    let grouped = out.into_iter();
-    grouped
-        .map(|(protocol, group)| {
-            (protocol, group.map(|(ranges, names)| Ports::new(ranges, names)))
-        })
-        .collect()
+    let ports = |group: Group| (!group.any).then(|| Ports::new(group.ranges, group.names));
+    groups.into_iter().map(|(protocol, group)| (protocol, ports(group))).collect()
 }
 
 enum OnePort {
@@ -213,9 +213,9 @@ fn one_port(port: &NetworkPolicyPort) -> Result<(u8, OnePort), String> {
     };
     let parsed = match &port.port {
         None => OnePort::Any,
-        Some(PortOrName::Name(name)) => OnePort::Name(name.clone()),
-        Some(PortOrName::Port(from)) => {
-            let from = number(i64::from(*from))?;
+        Some(IntOrString::String(name)) => OnePort::Name(name.clone()),
+        Some(IntOrString::Int(from)) => {
+            let from = number(*from)?;
             let to = match port.end_port {
                 Some(to) => number(i64::from(to))?,
                 None => from,

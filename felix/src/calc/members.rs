@@ -81,9 +81,8 @@ impl SetSpec {
             .filter(|peers| !peers.selectors.is_empty())
             .map(|peers| Self::Selectors(peers.selectors.clone()));
         let names = entity.ports.iter().chain(&entity.not_ports).flat_map(|ports| &ports.named);
-        let named = names.filter_map(|name| {
-            Some(Self::NamedPort { name: name.clone(), protocol: protocol? })
-        });
+        let named = names
+            .filter_map(|name| Some(Self::NamedPort { name: name.clone(), protocol: protocol? }));
         selectors.chain(named).chain(entity.service.clone().map(Self::Service)).collect()
     }
 

@@ -113,7 +113,8 @@ impl LabelTerm {
         if text.is_empty() || text == "all()" {
             return Ok(Self::All);
         }
-        let parsed = api::Selector::parse(text).map_err(|error| format!("selector `{text}`: {error}"))?;
+        let parsed =
+            api::Selector::parse(text).map_err(|error| format!("selector `{text}`: {error}"))?;
         Ok(Self::Calico(parsed))
     }
 
@@ -188,8 +189,7 @@ impl Selector {
             NamespaceTerm::Is(name) => item.namespace.as_deref() == Some(name),
             NamespaceTerm::None => item.namespace.is_none(),
             NamespaceTerm::Labels(term) => {
-                item.namespace.is_some()
-                    && term.matches(|key| item.namespace_label(key))
+                item.namespace.is_some() && term.matches(|key| item.namespace_label(key))
             }
         }
     }

@@ -1,9 +1,12 @@
+mod world;
+
 use std::sync::Arc;
 
 use api::{Key, KubernetesNetworkPolicy};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
+use self::world::world;
 use super::*;
 use crate::{
     nft::{Hook, text},
@@ -100,8 +103,7 @@ fn the_rendered_table_says_what_the_truth_tables_say() {
 
 /// Deletions of what a step no longer has.
 fn gone(known: &[Update], step: &cases::Step) -> Vec<Update> {
-    let now: Vec<String> =
-        step.updates.iter().chain(&step.endpoints).map(name).collect();
+    let now: Vec<String> = step.updates.iter().chain(&step.endpoints).map(name).collect();
     known.iter().filter(|update| !now.contains(&name(update))).map(deleted).collect()
 }
 
@@ -128,97 +130,17 @@ fn deleted(update: &Update) -> Update {
     }
 }
 
-fn world() -> Vec<Update> {
-    let none = json!([]);
-    let web = json!([{ "name": "http", "port": 8080, "protocol": "TCP" }]);
-    let gnp = |value| {
-        let (key, value) = testing::object::<api::GlobalNetworkPolicy>(value);
-        Update::GlobalNetworkPolicy(key, value)
-    };
-    let (tier_key, tier) = testing::object::<api::Tier>(
-        json!({ "metadata": { "name": "security" }, "spec": { "order": 100.0 } }),
-    );
-    let (set_key, set) = testing::object::<api::GlobalNetworkSet>(json!({
-        "metadata": { "name": "office", "labels": { "zone": "office" } },
-        "spec": { "nets": ["198.51.100.0/24", "198.51.100.7/32", "203.0.113.0/25"] },
-    }));
-    let (slice_key, slice) = testing::object::<api::EndpointSlice>(json!({
-        "metadata": {
-            "name": "web-1", "namespace": "shop",
-            "labels": { "kubernetes.io/service-name": "web" },
-        },
-        "addressType": "IPv4",
-        "endpoints": [{ "addresses": ["10.244.0.3"] }],
-        "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
-    }));
-    vec![
-        testing::namespace("shop", &json!({ "team": "blue" })),
-        testing::namespace("lab", &json!({ "team": "red" })),
-        testing::pod("shop", "db", &json!({ "app": "database" }), "10.244.0.1", &none),
-        testing::pod("shop", "api", &json!({ "app": "backend" }), "10.244.0.2", &none),
-        testing::pod("lab", "web", &json!({ "app": "web" }), "10.244.0.3", &web),
-        testing::pod("lab", "other", &json!({ "app": "web" }), "10.244.9.9", &web),
-        testing::endpoint("shop", "db", "10.244.0.1"),
-        testing::endpoint("shop", "api", "10.244.0.2"),
-        testing::endpoint("lab", "web", "10.244.0.3"),
-        policy(json!({
-            "metadata": { "name": "db", "namespace": "shop" },
-            "spec": {
-                "podSelector": { "matchLabels": { "app": "database" } },
-                "ingress": [{
-                    "from": [
-                        { "podSelector": { "matchLabels": { "app": "backend" } } },
-                        { "namespaceSelector": { "matchLabels": { "team": "red" } } },
-                        { "ipBlock": { "cidr": "192.0.2.0/24", "except": ["192.0.2.128/25"] } },
-                    ],
-                    "ports": [{ "port": 5432 }, { "port": 6000, "endPort": 6010 }],
-                }],
-            },
-        })),
-        policy(json!({
-            "metadata": { "name": "web", "namespace": "lab" },
-            "spec": { "podSelector": {}, "ingress": [{ "ports": [{ "port": "http" }] }] },
-        })),
-        Update::Tier(tier_key, tier),
-        gnp(json!({
-            "metadata": { "name": "office" },
-            "spec": {
-                "tier": "security", "order": 5.0, "selector": "has(app)", "types": ["Ingress"],
-                "ingress": [
-                    { "action": "Deny", "protocol": "TCP", "source": { "selector": "zone == 'office'" },
-                      "destination": { "ports": [22] } },
-                    { "action": "Pass" },
-                ],
-            },
-        })),
-        gnp(json!({
-            "metadata": { "name": "no-mail" },
-            "spec": {
-                "tier": "security", "order": 6.0, "selector": "app == 'backend'", "types": ["Egress"],
-                "egress": [
-                    { "action": "Deny", "protocol": "TCP", "destination": { "ports": [25, "465:587"] } },
-                    { "action": "Allow", "protocol": "TCP",
-                      "destination": { "services": { "name": "web", "namespace": "shop" } } },
-                    { "action": "Pass", "destination": { "notSelector": "app == 'web'" } },
-                ],
-            },
-        })),
-        Update::GlobalNetworkSet(set_key, set),
-        Update::EndpointSlice(slice_key, slice),
-    ]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Any order, with repetitions, detours through deletion, and flushes anywhere, ends in the table made in one go.
     #[test]
     fn any_order_ends_in_the_same_table(
-        picks in prop::collection::vec((0usize..16, any::<bool>(), any::<bool>()), 0..60),
-        order in Just((0usize..16).collect::<Vec<_>>()).prop_shuffle(),
+        picks in prop::collection::vec((0usize..19, any::<bool>(), any::<bool>()), 0..60),
+        order in Just((0usize..19).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let world = world();
-        assert_eq!(world.len(), 16);
+        assert_eq!(world.len(), 19);
         let (_, wanted, wanted_flush) = engine(world.clone());
         let mut felix = Felix::new(Config::new("node-1"));
         let mut table = Table::new("voile");
@@ -253,17 +175,35 @@ fn the_rendered_table_says_what_the_model_says() {
     use crate::evaluate::{Flow, Model, Party};
     let (_, table, _) = engine(world());
     let model = Model::from_updates(world());
-    let pods = [("shop", "db", "10.244.0.1"), ("shop", "api", "10.244.0.2"), ("lab", "web", "10.244.0.3")];
-    let outside = ["192.0.2.1", "192.0.2.200", "198.51.100.9", "203.0.113.200", "10.244.9.9"];
+    let pods = [
+        ("shop", "db", "10.244.0.1"),
+        ("shop", "api", "10.244.0.2"),
+        ("lab", "web", "10.244.0.3"),
+        ("lab", "six", "fd00::1"),
+    ];
+    let outside =
+        ["fd00::9", "192.0.2.1", "192.0.2.200", "198.51.100.9", "203.0.113.200", "10.244.9.9"];
     let addresses = pods.iter().map(|(_, _, ip)| *ip).chain(outside);
     let mut asked = 0;
     for source in addresses.clone() {
         for destination in addresses.clone() {
-            for (protocol, port) in
-                [(6, 22), (6, 25), (6, 500), (6, 5432), (6, 6005), (6, 8080), (17, 8080), (1, 0)]
-            {
-                let (saddr, daddr) = (source.parse().unwrap(), destination.parse().unwrap());
+            for (protocol, port) in [
+                (6, 22),
+                (6, 25),
+                (6, 500),
+                (6, 5432),
+                (6, 6005),
+                (6, 8080),
+                (17, 8080),
+                (1, 0),
+                (58, 0),
+            ] {
+                let (saddr, daddr): (std::net::IpAddr, std::net::IpAddr) =
+                    (source.parse().unwrap(), destination.parse().unwrap());
                 let mut packet = fake::Packet::new(saddr, daddr, protocol, port);
+                if saddr.is_ipv4() != daddr.is_ipv4() {
+                    continue;
+                }
                 for (namespace, name, ip) in pods {
                     if ip == source {
                         packet.iif = testing::interface(namespace, name);
@@ -280,8 +220,8 @@ fn the_rendered_table_says_what_the_model_says() {
                     destination: Party::Address(daddr),
                     protocol,
                     source_port: Some(40_000),
-                    destination_port: (protocol != 1).then_some(port),
-                    icmp: (protocol == 1).then_some((8, 0)),
+                    destination_port: (port != 0).then_some(port),
+                    icmp: (port == 0).then_some((8, 0)),
                 });
                 // A pod of another node is not enforced here.
                 let egress = packet.iif == "eth0" || decision.egress.allowed;
@@ -331,7 +271,7 @@ fn nothing_is_written_before_everything_is_known() {
         felix.on_update(update);
     }
     let flush = felix.flush(&mut table);
-    assert_eq!((flush.ready.len(), flush.not_ready.len()), (0, 3));
+    assert_eq!((flush.ready.len(), flush.not_ready.len()), (0, 4));
     assert_eq!(table.chains().count(), 0);
     assert_eq!(flush.routes, RouteChanges::default());
 }
@@ -341,12 +281,8 @@ fn forged_sources_are_dropped_and_neighbour_discovery_is_not() {
     let (_, table, _) = engine(world());
     let db = testing::interface("shop", "db");
     let from = |source: &str, destination: &str, protocol: u8| {
-        let mut packet = fake::Packet::new(
-            source.parse().unwrap(),
-            destination.parse().unwrap(),
-            protocol,
-            80,
-        );
+        let mut packet =
+            fake::Packet::new(source.parse().unwrap(), destination.parse().unwrap(), protocol, 80);
         packet.iif.clone_from(&db);
         packet.icmp = (135, 0);
         fake::passes(&table, Hook::Prerouting, None, &packet)
@@ -380,10 +316,7 @@ fn routes_follow_endpoints_and_confirmed_blocks() {
         .iter()
         .map(|route| format!("{} {:?}", route.prefix, route.target))
         .collect();
-    assert_eq!(
-        shown,
-        ["10.244.0.0/26 Blackhole", "10.244.0.1/32 Device(\"calishop-db\")"]
-    );
+    assert_eq!(shown, ["10.244.0.0/26 Blackhole", "10.244.0.1/32 Device(\"calisho-db\")"]);
 }
 
 #[test]
@@ -395,15 +328,214 @@ fn a_bad_selector_closes_what_it_may_select_and_is_reported() {
     let updates = world().into_iter().chain([Update::NetworkPolicy(key, bad)]);
     let (felix, table, _) = engine(updates);
     assert_eq!(felix.problems().len(), 1, "{:?}", felix.problems());
-    let mut packet = fake::Packet::new(
-        "198.18.0.1".parse().unwrap(),
-        "10.244.0.2".parse().unwrap(),
-        6,
-        8080,
-    );
+    let mut packet =
+        fake::Packet::new("198.18.0.1".parse().unwrap(), "10.244.0.2".parse().unwrap(), 6, 8080);
     packet.oif = testing::interface("shop", "api");
     assert!(!fake::passes(&table, Hook::Forward, None, &packet));
     packet.destination = "10.244.0.3".parse().unwrap();
     packet.oif = testing::interface("lab", "web");
     assert!(fake::passes(&table, Hook::Forward, None, &packet));
+}
+
+fn seed_pods() -> Vec<Update> {
+    let none = json!([]);
+    vec![
+        testing::namespace("default", &json!({})),
+        testing::pod("default", "db-0", &json!({ "app": "database" }), "10.244.0.1", &none),
+        testing::pod("default", "api-0", &json!({ "app": "backend" }), "10.244.0.2", &none),
+        testing::endpoint("default", "db-0", "10.244.0.1"),
+    ]
+}
+
+/// The rules and sets that are not the same for everyone.
+fn shown(updates: impl IntoIterator<Item = Update>) -> String {
+    let (_, table, _) = engine(seed_pods().into_iter().chain(updates));
+    let mut own = Table::new("voile");
+    for chain in table.chains().filter(|chain| chain.base.is_none()) {
+        own.put_chain(chain.clone());
+    }
+    for set in table.sets().filter(|set| set.name.as_str().starts_with("pods-")) {
+        own.put_set(set);
+    }
+    for map in table.maps() {
+        own.put_map(map);
+    }
+    text::render(&own)
+}
+
+#[test]
+fn default_deny_ingress_renders() {
+    let deny = policy(json!({
+        "metadata": { "name": "default-deny", "namespace": "default" },
+        "spec": { "podSelector": {}, "policyTypes": ["Ingress"] },
+    }));
+    expect_test::expect![[r#"
+        table inet voile {
+        	map from_endpoint {
+        		type ifname : verdict
+        		elements = { "calidef-db-0" : accept }
+        	}
+
+        	map to_endpoint {
+        		type ifname : verdict
+        		elements = { "calidef-db-0" : goto group-ingress-7c5cda83486b67eff24b }
+        	}
+
+        	chain group-ingress-7c5cda83486b67eff24b {
+        		jump knp/default/default-deny/ingress comment "knp default/default-deny"
+        		counter drop comment "end of tier default"
+        	}
+
+        	chain knp/default/default-deny/ingress {
+        	}
+
+        }
+    "#]]
+    .assert_eq(&shown([deny]));
+}
+
+#[test]
+fn the_database_policy_renders() {
+    let db = policy(json!({
+        "metadata": { "name": "db-policy", "namespace": "default" },
+        "spec": {
+            "podSelector": { "matchLabels": { "app": "database" } },
+            "policyTypes": ["Ingress"],
+            "ingress": [{
+                "from": [{ "podSelector": { "matchLabels": { "app": "backend" } } }],
+                "ports": [{ "protocol": "TCP", "port": 5432 }],
+            }],
+        },
+    }));
+    expect_test::expect![[r#"
+        table inet voile {
+        	set pods-b3b55797d2fe8e3376f1-v4 {
+        		type ipv4_addr
+        		elements = { 10.244.0.2 }
+        	}
+
+        	map from_endpoint {
+        		type ifname : verdict
+        		elements = { "calidef-db-0" : accept }
+        	}
+
+        	map to_endpoint {
+        		type ifname : verdict
+        		elements = { "calidef-db-0" : goto group-ingress-bd337fa161090d5ae50d }
+        	}
+
+        	chain group-ingress-bd337fa161090d5ae50d {
+        		jump knp/default/db-policy/ingress comment "knp default/db-policy"
+        		counter drop comment "end of tier default"
+        	}
+
+        	chain knp/default/db-policy/ingress {
+        		meta l4proto tcp ip saddr @pods-b3b55797d2fe8e3376f1-v4 th dport 5432 counter accept comment "knp default/db-policy ingress[0]"
+        	}
+
+        }
+    "#]].assert_eq(&shown([db]));
+}
+
+#[test]
+fn the_egress_policy_renders() {
+    let egress = policy(json!({
+        "metadata": { "name": "egress-policy", "namespace": "default" },
+        "spec": {
+            "podSelector": {},
+            "policyTypes": ["Egress"],
+            "egress": [{
+                "to": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }],
+                "ports": [{ "protocol": "TCP", "port": 443 }],
+            }],
+        },
+    }));
+    expect_test::expect![[r#"
+        table inet voile {
+        	map from_endpoint {
+        		type ifname : verdict
+        		elements = { "calidef-db-0" : goto group-egress-5055517247d91ada9405 }
+        	}
+
+        	map to_endpoint {
+        		type ifname : verdict
+        		elements = { "calidef-db-0" : accept }
+        	}
+
+        	chain group-egress-5055517247d91ada9405 {
+        		jump knp/default/egress-policy/egress comment "knp default/egress-policy"
+        		counter drop comment "end of tier default"
+        	}
+
+        	chain knp/default/egress-policy/egress {
+        		meta l4proto tcp ip daddr 10.0.0.0/8 th dport 443 counter accept comment "knp default/egress-policy egress[0]"
+        	}
+
+        }
+    "#]].assert_eq(&shown([egress]));
+}
+
+#[test]
+fn the_chains_the_kernel_calls_render() {
+    let (_, table, _) = engine([]);
+    expect_test::expect![[r#"
+        table inet voile {
+        	set hairpin {
+        		type ifname . ifname
+        	}
+
+        	set own_addresses_v4 {
+        		type ifname . ipv4_addr
+        	}
+
+        	set own_addresses_v6 {
+        		type ifname . ipv6_addr
+        	}
+
+        	map from_endpoint {
+        		type ifname : verdict
+        	}
+
+        	map to_endpoint {
+        		type ifname : verdict
+        	}
+
+        	chain anti-spoofing {
+        		type filter hook prerouting priority -300; policy accept;
+        		iifname != "cali*" accept comment "not from a pod"
+        		iifname . ip saddr @own_addresses_v4 accept comment "own v4 address"
+        		iifname . ip6 saddr @own_addresses_v6 accept comment "own v6 address"
+        		meta l4proto ipv6-icmp ip6 saddr { ::, fe80::-febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff } icmpv6 type { 131, 132, 133, 135, 136, 143 } accept comment "neighbour discovery"
+        		ip saddr 0.0.0.0 meta l4proto udp th sport 68 th dport 67 accept comment "DHCP"
+        		counter drop comment "source is not the pod's address"
+        	}
+
+        	chain forward-egress {
+        		type filter hook forward priority 0; policy accept;
+        		ct state vmap { established : accept, related : accept, invalid : drop }
+        		iifname . oifname @hairpin accept comment "a pod always reaches itself"
+        		iifname vmap @from_endpoint
+        		iifname "cali*" counter drop comment "endpoint is not known yet"
+        	}
+
+        	chain forward-ingress {
+        		type filter hook forward priority 1; policy accept;
+        		ct state vmap { established : accept, related : accept, invalid : drop }
+        		iifname . oifname @hairpin accept comment "a pod always reaches itself"
+        		oifname vmap @to_endpoint
+        		oifname "cali*" counter drop comment "endpoint is not known yet"
+        	}
+
+        	chain input {
+        		type filter hook input priority 0; policy accept;
+        		iifname != "cali*" accept comment "not from a pod"
+        		ct state vmap { established : accept, related : accept, invalid : drop }
+        		meta l4proto ipv6-icmp icmpv6 type { 131, 132, 133, 135, 136, 143 } accept comment "neighbour discovery"
+        		meta nfproto ipv4 meta l4proto udp th sport 68 th dport 67 accept comment "DHCP"
+        		iifname vmap @from_endpoint
+        		counter drop comment "endpoint is not known yet"
+        	}
+
+        }
+    "#]].assert_eq(&text::render(&table));
 }

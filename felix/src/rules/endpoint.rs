@@ -44,15 +44,21 @@ pub fn dispatch(
     for tier in tiers {
         let body = tier_rules(context, catalog, tier, direction);
         if passes(catalog, tier, direction) {
-            let chain =
-                ChainName::new(format!("tier-{direction}-{}", hash(&identity(&[tier.clone()]))));
-            rules.push(Rule::always(Verdict::Jump(chain.clone())).comment(format!("tier {}", tier.name)));
+            let chain = ChainName::new(format!(
+                "tier-{direction}-{}",
+                hash(&identity(std::slice::from_ref(tier)))
+            ));
+            rules.push(
+                Rule::always(Verdict::Jump(chain.clone())).comment(format!("tier {}", tier.name)),
+            );
             chains.push(Chain::new(chain, body));
         } else {
             rules.extend(body);
         }
     }
-    rules.push(Rule::new(vec![Expr::Counter], Verdict::Accept).comment("no tier decided"));
+    if tiers.last().is_some_and(|tier| tier.pass_by_default || passes(catalog, tier, direction)) {
+        rules.push(Rule::new(vec![Expr::Counter], Verdict::Accept).comment("no tier decided"));
+    }
     chains.insert(0, Chain::new(name.clone(), rules));
     Dispatch { verdict: Verdict::Goto(name), chains }
 }

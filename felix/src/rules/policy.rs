@@ -344,8 +344,11 @@ fn not_icmp(icmp: Icmp) -> Vec<Vec<Expr>> {
         vec![Expr::l4proto(protocol), Expr::ne(kind.0, kind.1.clone())],
     ];
     if let Some((field, value)) = code {
-        alternatives
-            .push(vec![Expr::l4proto(protocol), Expr::eq(kind.0, kind.1), Expr::ne(field, value)]);
+        alternatives.push(vec![
+            Expr::l4proto(protocol),
+            Expr::eq(kind.0, kind.1),
+            Expr::ne(field, value),
+        ]);
     }
     alternatives
 }
@@ -391,10 +394,7 @@ fn with_family(mut exprs: Vec<Expr>, family: Option<Family>) -> Vec<Expr> {
     let Some(family) = family else { return exprs };
     let implied = exprs.iter().any(|expr| match expr {
         Expr::Match(one) => one.fields.iter().any(|field| {
-            matches!(
-                field,
-                Field::Ip4Saddr | Field::Ip4Daddr | Field::Ip6Saddr | Field::Ip6Daddr
-            )
+            matches!(field, Field::Ip4Saddr | Field::Ip4Daddr | Field::Ip6Saddr | Field::Ip6Daddr)
         }),
         _ => false,
     });

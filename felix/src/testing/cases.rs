@@ -92,12 +92,14 @@ fn expected(step: &Value, pods: &[(String, String, String)]) -> Vec<Expected> {
     for (what, table) in step["expected"].as_object().unwrap() {
         let (protocol, port) = what.split_once('/').unwrap();
         let protocol = crate::calc::model::parse_protocol(protocol).unwrap();
-        let cell = |kind: &str, row: usize, column: usize| {
-            match table[kind][row].as_str().unwrap().as_bytes()[column] {
-                b'.' => true,
-                b'X' => false,
-                other => panic!("verdict {other} is not known"),
-            }
+        let cell = |kind: &str, row: usize, column: usize| match table[kind][row]
+            .as_str()
+            .unwrap()
+            .as_bytes()[column]
+        {
+            b'.' => true,
+            b'X' => false,
+            other => panic!("verdict {other} is not known"),
         };
         for (row, source) in order.iter().enumerate() {
             for (column, destination) in order.iter().enumerate() {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::nft::{
-    Chain, ChainName, CtState, Element, Expr, Field, Hook, KeyType, MapValue, Match, Operand,
-    Rule, Table, Test, Value, Verdict,
+    Chain, ChainName, CtState, Element, Expr, Field, Hook, KeyType, MapValue, Match, Operand, Rule,
+    Table, Test, Value, Verdict,
 };
 
 /// A packet, as the hooks see it.
