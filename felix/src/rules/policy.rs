@@ -335,20 +335,12 @@ fn icmp_exprs(icmp: Icmp) -> Vec<Expr> {
     exprs
 }
 
-/// Not (type and code) is: another type, or this type with another code, or another protocol altogether.
+/// Not (type and code) is: another type, or this type with another code. The protocol was tested before.
 fn not_icmp(icmp: Icmp) -> Vec<Vec<Expr>> {
-    let protocol = if icmp.v6 { 58 } else { 1 };
     let (kind, code) = icmp_fields(icmp);
-    let mut alternatives = vec![
-        vec![Expr::ne(Field::L4Proto, Value::L4Proto(protocol))],
-        vec![Expr::l4proto(protocol), Expr::ne(kind.0, kind.1.clone())],
-    ];
+    let mut alternatives = vec![vec![Expr::ne(kind.0, kind.1.clone())]];
     if let Some((field, value)) = code {
-        alternatives.push(vec![
-            Expr::l4proto(protocol),
-            Expr::eq(kind.0, kind.1),
-            Expr::ne(field, value),
-        ]);
+        alternatives.push(vec![Expr::eq(kind.0, kind.1), Expr::ne(field, value)]);
     }
     alternatives
 }
