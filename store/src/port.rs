@@ -43,6 +43,8 @@ pub struct ListOptions {
     /// Accept an answer from the server's cache, which can be a moment old (`resourceVersion=0`). A consistent list costs a
     /// real API server a hundred times more: never use it in a hot path.
     pub cached: bool,
+    /// The answer must not be older than this revision; an API server's cache can still serve it. Wins over `cached`.
+    pub not_older_than: Option<Revision>,
 }
 
 impl ListOptions {
@@ -50,6 +52,12 @@ impl ListOptions {
     #[must_use]
     pub fn cached() -> Self {
         Self { cached: true, ..Self::default() }
+    }
+
+    /// Everything, in every namespace, as of now.
+    #[must_use]
+    pub fn consistent() -> Self {
+        Self::default()
     }
 
     /// Restricts to objects with the label `key=value`.
@@ -79,6 +87,8 @@ impl ListOptions {
 pub struct Listing<R> {
     /// Objects in key order.
     pub items: Vec<Stored<R>>,
+    /// Objects that our type cannot read, with the reason. They count as absent and must be reported.
+    pub malformed: Vec<(Key, String)>,
     /// Revision of the whole list.
     pub revision: Revision,
 }
