@@ -114,7 +114,7 @@ pub struct Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("running", &!self.commands.is_closed()).finish()
+        f.debug_struct("Handle").field("running", &self.is_running()).finish()
     }
 }
 
@@ -180,6 +180,12 @@ impl Handle {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Whether the driver still runs; it stops only when asked to, or by a defect.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.commands.is_closed()
     }
 
     /// Stops the driver after what it is doing; everything stays in the kernel.

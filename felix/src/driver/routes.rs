@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use kernel::{
-    Event, Monitor, Netlink, NextHop, Report, Route, RouteTable,
+    Event, Monitor, Netlink, NextHop, Route, RouteTable,
     route::{PROTOCOL_BGP, PROTOCOL_WORKLOAD},
 };
 
@@ -26,8 +26,8 @@ pub(super) struct Routes {
 /// What happened to routes.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
-    /// Routes written.
-    pub(super) written: Vec<Route>,
+    /// Routes written that had been there before.
+    pub(super) repaired: Vec<IpNet>,
     /// Refusals in words.
     pub(super) failed: Vec<String>,
 }
@@ -113,20 +113,20 @@ impl Routes {
         }
         match self.table.apply(&self.netlink) {
             Ok(report) => {
+                let written = report.written.iter().map(|route| route.prefix);
+                let repaired = written.filter(|prefix| self.present.contains(prefix)).collect();
                 self.present = self.table.actual().map(|route| route.prefix).collect();
                 self.refused = !report.failed.is_empty();
-                into_applied(report)
+                Applied { repaired, failed: report.failed.into_iter().map(words).collect() }
             }
             Err(error) => {
                 self.refused = true;
-                Applied { written: Vec::new(), failed: vec![error.to_string()] }
+                Applied { repaired: Vec::new(), failed: vec![error.to_string()] }
             }
         }
     }
 }
 
-fn into_applied(report: Report) -> Applied {
-    let words = |(route, reason): (Route, String)| format!("{}: {reason}", route.prefix);
-    let failed = report.failed.into_iter().map(words).collect();
-    Applied { written: report.written, failed }
+fn words((route, reason): (Route, String)) -> String {
+    format!("{}: {reason}", route.prefix)
 }

@@ -74,7 +74,10 @@ struct Driver<E> {
     pending_since: Option<Instant>,
     engine_dirty: bool,
     backoff: Duration,
+    /// When to try again what the kernel refused; nothing is committed before.
     retry_at: Option<Instant>,
+    /// When to try quarantined chains and refused routes again; everything else goes on meanwhile.
+    recheck_at: Option<Instant>,
     counted_at: Option<Instant>,
     count_due: bool,
     drift: Option<Heard>,
@@ -164,6 +167,7 @@ impl<E: Engine> Driver<E> {
             engine_dirty: false,
             backoff: BACKOFF.0,
             retry_at: None,
+            recheck_at: None,
             counted_at: None,
             count_due: false,
             drift: None,
@@ -174,7 +178,7 @@ impl<E: Engine> Driver<E> {
     fn alarm(&self) -> Instant {
         let count = self.counted_at.filter(|_| self.count_due).map(|at| at + COUNT_EVERY);
         let idle = || Instant::now() + Duration::from_secs(3600);
-        self.retry_at.into_iter().chain(count).min().unwrap_or_else(idle)
+        [self.retry_at, self.recheck_at, count].into_iter().flatten().min().unwrap_or_else(idle)
     }
 
     /// Takes a command and all that are queued behind it, for a few milliseconds at most.
@@ -200,6 +204,9 @@ impl<E: Engine> Driver<E> {
             Command::Updates(updates) => {
                 self.pending_since.get_or_insert_with(Instant::now);
                 self.engine_dirty = true;
+                // The update may be the cure for what was refused.
+                let soon = Instant::now() + BACKOFF.0;
+                self.retry_at = self.retry_at.map(|at| at.min(soon));
                 for update in updates {
                     self.update(update);
                 }
@@ -246,11 +253,11 @@ impl<E: Engine> Driver<E> {
         match self.routes.observe(links) {
             Ok(_) => {
                 let applied = self.routes.apply();
-                let repaired: Vec<String> =
-                    applied.written.iter().map(|route| route.prefix.to_string()).collect();
-                self.outputs.status.route_repairs += u64::try_from(repaired.len()).unwrap_or(0);
-                if !repaired.is_empty() {
-                    self.outputs.event(Event::RoutesRepaired { routes: repaired });
+                let count = u64::try_from(applied.repaired.len()).unwrap_or(0);
+                self.outputs.status.route_repairs += count;
+                if count > 0 {
+                    let routes = applied.repaired.iter().map(ToString::to_string).collect();
+                    self.outputs.event(Event::RoutesRepaired { routes });
                 }
                 self.note_routes(applied);
             }
@@ -260,8 +267,10 @@ impl<E: Engine> Driver<E> {
 
     /// A pause is over.
     fn retry(&mut self) {
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            self.retry_at = None;
+        let now = Instant::now();
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck_at = None;
             if self.applier.has_quarantined() {
                 // The table believes it is committed: reading shows the difference again.
                 self.read = false;
@@ -278,12 +287,12 @@ impl<E: Engine> Driver<E> {
             self.outputs.event(Event::ApplyFailed { error: error.clone() });
         }
         self.outputs.status.last_error = Some(error);
-        self.pause();
-    }
-
-    fn pause(&mut self) {
         self.retry_at = Some(Instant::now() + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    fn recheck_later(&mut self) {
+        self.recheck_at.get_or_insert_with(|| Instant::now() + BACKOFF.1);
     }
 
     /// Brings kernel and engine together as far as possible now, and answers who waits.
@@ -337,7 +346,9 @@ impl<E: Engine> Driver<E> {
             self.outputs.status.drift_repairs += u64::from(applied.error.is_none());
             self.outputs.event(Event::Drift { changes, count, lost });
         }
-        if !applied.quarantined.is_empty() {
+        let known = self.outputs.status.last_error == applied.error;
+        if !applied.quarantined.is_empty() && !known {
+            tracing::warn!(chains = ?applied.quarantined, "refused rules replaced by drop");
             let error = applied.error.clone().unwrap_or_default();
             self.outputs.event(Event::Quarantined { chains: applied.quarantined.clone(), error });
         }
@@ -350,8 +361,10 @@ impl<E: Engine> Driver<E> {
             Some(error) if applied.quarantined.is_empty() => return self.failed(error),
             Some(error) => {
                 self.outputs.status.last_error = Some(error);
-                self.pause();
+                self.recheck_later();
             }
+            // Commits of others do not lift a quarantine.
+            None if self.applier.has_quarantined() => self.recheck_later(),
             None => {
                 self.outputs.status.last_error = None;
                 self.backoff = BACKOFF.0;
@@ -376,9 +389,7 @@ impl<E: Engine> Driver<E> {
                     self.outputs.event(Event::RoutesFailed { routes });
                 }
                 self.outputs.status.last_route_error = Some(first.clone());
-                if self.retry_at.is_none() {
-                    self.pause();
-                }
+                self.recheck_later();
             }
             None if !self.routes.has_refused() => self.outputs.status.last_route_error = None,
             None => {}

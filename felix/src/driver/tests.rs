@@ -165,6 +165,10 @@ fn one_refused_policy_does_not_hold_up_the_others() {
         assert!(error.contains("jump missing"), "{error}");
         let listed = run("nft list chain inet voile ep-cali9");
         assert!(listed.contains("drop comment \"refused by the kernel\""), "{listed}");
+        // The others go on at once.
+        handle.updates(vec![endpoint(2)]).await;
+        let quick = Instant::now() + Duration::from_millis(90);
+        handle.wait_endpoint(id(2), quick).await.unwrap();
     });
 }
 
