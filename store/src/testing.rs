@@ -79,10 +79,10 @@ impl ApiServer {
         }
         for crd in crds {
             let name = crd.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            wait_established(&store, &format!("{path}/{name}")).await?;
+            wait_until(&store, &format!("{path}/{name}"), established).await?;
+            // Established says that the API is known; its storage follows within a moment.
+            wait_until(&store, &collection_of(crd), |_| true).await?;
         }
-        // Established says that the API is known; the handler follows within a moment.
-        tokio::time::sleep(Duration::from_millis(500)).await;
         Ok(())
     }
 
@@ -225,19 +225,32 @@ async fn write_files(dir: &Path) -> Result<(), StartError> {
     }
 }
 
-async fn wait_established(store: &KubeStore, path: &str) -> Result<(), StartError> {
-    for _ in 0..100 {
-        let crd = store
-            .raw(Method::GET, path, "application/json", None)
-            .await
-            .map_err(|error| failed(path, &error))?;
-        let conditions = crd.pointer("/status/conditions").and_then(Value::as_array);
-        let established =
-            |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
-        if conditions.is_some_and(|conditions| conditions.iter().any(established)) {
-            return Ok(());
+fn established(crd: &Value) -> bool {
+    let conditions = crd.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "Established" && condition["status"] == "True"
+    })
+}
+
+fn collection_of(crd: &Value) -> String {
+    let text = |pointer| crd.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = (text("/spec/group"), text("/spec/versions/0/name"));
+    format!("/apis/{group}/{version}/{}", text("/spec/names/plural"))
+}
+
+async fn wait_until(
+    store: &KubeStore,
+    path: &str,
+    holds: impl Fn(&Value) -> bool,
+) -> Result<(), StartError> {
+    let mut last = String::new();
+    for _ in 0..150 {
+        match store.raw(Method::GET, path, "application/json", None).await {
+            Ok(answer) if holds(&answer) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => last = error.to_string(),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(StartError::Failed(format!("{path} is not established after ten seconds")))
+    Err(StartError::Failed(format!("{path} is not ready after 15 seconds: {last}")))
 }
