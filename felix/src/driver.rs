@@ -119,7 +119,7 @@ impl fmt::Debug for Handle {
 }
 
 /// Starts the driver in the network namespace of the calling thread.
-pub fn spawn_engine<E: Engine>(config: Config, engine: E) -> io::Result<Handle> {
+pub fn spawn<E: Engine>(config: Config, engine: E) -> io::Result<Handle> {
     let (commands, received) = mpsc::channel(QUEUE);
     let (status_sender, status) = watch::channel(Status::default());
     let (events, _) = broadcast::channel(EVENTS);

@@ -16,7 +16,7 @@ use kernel::{NetNs, Netlink, link};
 use tokio::time::{Instant, timeout};
 
 use self::engine::Simple;
-use super::{Config, Event, FibEntry, Handle, spawn_engine};
+use super::{Config, Event, FibEntry, Handle, spawn};
 use crate::update::{EndpointId, LocalEndpoint, Update};
 
 /// Runs in a fresh network namespace with a runtime.
@@ -37,7 +37,7 @@ fn run(command: &str) -> String {
 }
 
 fn start() -> Handle {
-    spawn_engine(Config::default(), Simple::default()).unwrap()
+    spawn(Config::default(), Simple::default()).unwrap()
 }
 
 fn id(number: u8) -> EndpointId {
