@@ -1,1 +1,190 @@
-//! Placeholder.
+//! Harness for tests that need more than one crate or a kernel: namespaces, wires, processes, and waiting for facts.
+//!
+//! Everything made here is removed when the test ends, also when it panics: namespaces are named after the test's process
+//! and dropped, processes are killed and reaped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    missing_docs,
+    clippy::missing_panics_doc,
+    reason = "a test harness: what fails here fails the test, with the reason"
+)]
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use kernel::{Netlink, NetNs, link, netns};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// Says on standard error that a test is skipped, and why; `cargo xtask test` counts these lines.
+pub fn skip(test: &str, reason: &str) {
+    eprintln!("SKIPPED: {test}: {reason}");
+}
+
+/// Whether this process may make namespaces.
+#[must_use]
+pub fn can_make_namespaces() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A network namespace of this test.
+#[derive(Debug)]
+pub struct Namespace {
+    path: PathBuf,
+}
+
+impl Namespace {
+    /// Makes a namespace with its loopback up, forwarding on.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = netns::named(&format!("vt{}-{number}-{name}", std::process::id()));
+        netns::create(&path).expect("make a network namespace");
+        let namespace = Self { path };
+        namespace.run(|| {
+            let netlink = Netlink::open().unwrap();
+            let lo = link::index_of(&netlink, "lo").unwrap();
+            link::set_up(&netlink, lo, true).unwrap();
+            for path in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+                kernel::sysctl::ensure(path, "1").unwrap();
+            }
+        });
+        namespace
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs a closure on a thread inside the namespace.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        netns::in_netns(&self.path, work).expect("enter the namespace")
+    }
+
+    /// Starts a program inside the namespace; its output goes to `log`.
+    #[must_use]
+    pub fn spawn(&self, command: &mut Command, log: &Path) -> Process {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        let child = self.run(|| command.spawn());
+        let child = child.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+        Process { child, log: log.to_owned() }
+    }
+
+    /// Runs a program inside the namespace to its end and returns its standard output.
+    #[must_use]
+    pub fn output(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.run(|| Command::new(program).args(arguments).output());
+        let output = output.unwrap_or_else(|error| panic!("start {program}: {error}"));
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Gives an interface an address and switches it on.
+    pub fn address(&self, interface: &str, prefix: &str) {
+        self.run(|| {
+            let netlink = Netlink::open().unwrap();
+            let index = link::index_of(&netlink, interface).unwrap();
+            let address = kernel::Address::new(index, prefix.parse().unwrap());
+            kernel::address::add(&netlink, &address).unwrap();
+            link::set_up(&netlink, index, true).unwrap();
+        });
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = netns::delete(&self.path);
+    }
+}
+
+/// Joins two namespaces by a veth pair with these interface names.
+pub fn wire(near: &Namespace, near_name: &str, far: &Namespace, far_name: &str) {
+    let (near_ns, far_ns) = (NetNs::open(near.path()).unwrap(), NetNs::open(far.path()).unwrap());
+    let netlink = Netlink::open_in(&near_ns).unwrap();
+    let end = |name: &str, netns| link::VethEnd { name: name.to_owned(), mtu: None, mac: None, netns };
+    link::create_veth(&netlink, &end(near_name, None), &end(far_name, Some(&far_ns))).unwrap();
+    for (namespace, name) in [(near, near_name), (far, far_name)] {
+        namespace.run(|| {
+            let netlink = Netlink::open().unwrap();
+            link::set_up(&netlink, link::index_of(&netlink, name).unwrap(), true).unwrap();
+        });
+    }
+}
+
+/// A process of this test, killed and reaped when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills with SIGKILL and waits for the end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Returns what the process has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until `fact` returns something, and panics with the last complaint when it does not in time.
+pub fn wait_for<T>(what: &str, patience: Duration, mut fact: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        match fact() {
+            Ok(value) => return value,
+            Err(reason) if Instant::now() >= deadline => panic!("{what}: not within {patience:?}: {reason}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// Finds a program that `cargo build` made, next to the test's own.
+///
+/// # Panics
+/// When it was not built: `cargo build --workspace --all-features` makes all.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    let program = folder.join(name);
+    assert!(program.exists(), "{} is not built; run `cargo build --workspace --all-features` first", program.display());
+    program
+}
