@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "measuring takes a clock")]
 
 mod engine;
+mod felix;
 mod packets;
 
 use std::{

@@ -12,7 +12,7 @@ use super::{addr, endpoint, id, isolated, run, soon, start};
 use crate::update::Update;
 
 /// A pod: namespace, veth to the node, address, default route.
-fn pod(number: u8) -> NetNs {
+pub(super) fn pod(number: u8) -> NetNs {
     let netns = NetNs::anonymous().unwrap();
     let netlink = Netlink::open().unwrap();
     let near = link::VethEnd { name: format!("cali{number}"), ..link::VethEnd::default() };
@@ -32,25 +32,28 @@ fn pod(number: u8) -> NetNs {
     netns
 }
 
-fn connect(from: &NetNs, to: IpAddr, port: u16) -> io::Result<()> {
+pub(super) fn connect(from: &NetNs, to: IpAddr, port: u16) -> io::Result<()> {
     let target = SocketAddr::new(to, port);
     let attempt = || TcpStream::connect_timeout(&target, Duration::from_millis(400));
     from.run(attempt).unwrap().map(drop)
 }
 
+/// This namespace as a node with three pods, each listening on TCP ports 80 and 81.
+pub(super) fn node() -> (Vec<NetNs>, Vec<[TcpListener; 2]>) {
+    run("sysctl -qw net.ipv4.ip_forward=1");
+    run("ip link set lo up");
+    // Proxy ARP answers only for what the node has a route to; here it owns the gateway's address.
+    run("ip addr add 169.254.1.1/32 dev lo");
+    let pods: Vec<NetNs> = (1..=3).map(pod).collect();
+    let listen = || [80, 81].map(|port| TcpListener::bind(("0.0.0.0", port)).unwrap());
+    let listeners = pods.iter().map(|pod| pod.run(listen).unwrap()).collect();
+    (pods, listeners)
+}
+
 #[test]
 fn packets_obey_and_an_unknown_pod_is_closed() {
     isolated(|| async {
-        run("sysctl -qw net.ipv4.ip_forward=1");
-        run("ip link set lo up");
-        // Proxy ARP answers only for what the node has a route to; here it owns the gateway's address.
-        run("ip addr add 169.254.1.1/32 dev lo");
-        let pods: Vec<NetNs> = (1..=3).map(pod).collect();
-        let listen = || {
-            let open = |port| TcpListener::bind(("0.0.0.0", port)).unwrap();
-            (open(80), open(81))
-        };
-        let _listeners: Vec<_> = pods.iter().map(|pod| pod.run(listen).unwrap()).collect();
+        let (pods, _listeners) = node();
         let handle = start();
         handle.updates(vec![endpoint(1), endpoint(2), Update::InSync]).await;
         for number in [1, 2] {
