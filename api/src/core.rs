@@ -18,9 +18,7 @@ pub use node::{
     Lease, LeaseSpec, Namespace, NamespaceSpec, NamespaceStatus, Node, NodeAddress, NodeSpec,
     NodeStatus, Taint,
 };
-pub use pod::{
-    Container, ContainerPort, EnvVar, Pod, PodCondition, PodIp, PodSpec, PodStatus,
-};
+pub use pod::{Container, ContainerPort, EnvVar, Pod, PodCondition, PodIp, PodSpec, PodStatus};
 pub use service::{
     ClientIpConfig, Endpoint, EndpointConditions, EndpointPort, LoadBalancerIngress,
     LoadBalancerStatus, ObjectReference, Service, ServicePort, ServiceSpec, ServiceStatus,

@@ -4,14 +4,22 @@
 //! or read from, the datastore.
 
 mod core;
+pub mod crd;
 mod kind;
 mod meta;
 pub mod net;
+mod node_state;
+pub mod selector;
+mod v3;
 mod wire;
 
 pub use core::*;
 
 pub use meta::{
-    KindInfo, Key, NoStatus, Object, ObjectMeta, OwnerReference, Resource, Scope, Spec,
+    Key, KindInfo, NoStatus, Object, ObjectMeta, OwnerReference, Resource, Scope, Spec,
 };
+pub use node_state::*;
+pub use v3::*;
+
 pub use net::{IntOrString, Port, PortRange, Protocol, cidr_name};
+pub use selector::{Selector, SelectorError};

@@ -157,11 +157,20 @@ pub struct OwnerReference {
 }
 
 /// The `spec` of a kind that has one; gives the kind its name and status type.
-pub trait Spec: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Spec:
+    Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// Where the kind lives.
     const KIND: KindInfo;
     /// Type of the status; [`NoStatus`] where the kind has none.
-    type Status: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+    type Status: Clone
+        + fmt::Debug
+        + PartialEq
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
 }
 
 /// The status of a kind without one.
@@ -182,7 +191,11 @@ pub struct Object<S: Spec> {
 impl<S: Spec> Object<S> {
     /// Makes a cluster-scoped object that is not stored yet.
     pub fn new(name: impl Into<String>, spec: S) -> Self {
-        Self { metadata: ObjectMeta { name: name.into(), ..ObjectMeta::default() }, spec, status: None }
+        Self {
+            metadata: ObjectMeta { name: name.into(), ..ObjectMeta::default() },
+            spec,
+            status: None,
+        }
     }
 
     /// Makes a namespaced object that is not stored yet.

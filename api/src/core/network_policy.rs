@@ -14,20 +14,24 @@ kind!(
 );
 
 /// Which pods it isolates, and what they may still do.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesNetworkPolicySpec {
     /// Pods of the namespace it applies to; empty means all of them.
     #[serde(deserialize_with = "null_as_default")]
+    #[schemars(extend("default" = serde_json::Value::Null))]
     pub pod_selector: LabelSelector,
     /// `Ingress`, `Egress`; absent means `Ingress`, and `Egress` too if there are egress rules.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub policy_types: Vec<String>,
     /// What may come in; nothing else may.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub ingress: Vec<NetworkPolicyIngressRule>,
     /// What may go out; nothing else may.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub egress: Vec<NetworkPolicyEgressRule>,
 }
 
@@ -96,11 +100,7 @@ pub struct IpBlock {
     /// The prefix.
     pub cidr: String,
     /// Prefixes inside it that are left out.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_as_default"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub except: Vec<String>,
 }
@@ -127,11 +127,7 @@ pub struct LabelSelectorRequirement {
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: String,
     /// Values for `In` and `NotIn`.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_as_default"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub values: Vec<String>,
 }

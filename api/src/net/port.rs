@@ -43,13 +43,17 @@ impl fmt::Display for PortRange {
 #[non_exhaustive]
 pub enum PortError {
     /// The number does not fit.
-    #[error("port {0} is outside 0..65535: give a port number, a range such as `8000:8080`, or a port name")]
+    #[error(
+        "port {0} is outside 0..65535: give a port number, a range such as `8000:8080`, or a port name"
+    )]
     OutOfRange(String),
     /// First above last.
     #[error("port range `{0}` ends before it begins: swap the two numbers")]
     Reversed(String),
     /// Neither number, range nor name.
-    #[error("`{0}` is no port: give a number, a range such as `8000:8080`, or a name of letters, digits, `-`, `_` and `.`")]
+    #[error(
+        "`{0}` is no port: give a number, a range such as `8000:8080`, or a name of letters, digits, `-`, `_` and `.`"
+    )]
     Syntax(String),
 }
 
@@ -97,9 +101,8 @@ impl Port {
 
 fn text_meaning(text: &str) -> Result<PortMeaning<'_>, PortError> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = |part: &str| {
-        part.parse::<u16>().map_err(|_| PortError::OutOfRange(text.to_owned()))
-    };
+    let number =
+        |part: &str| part.parse::<u16>().map_err(|_| PortError::OutOfRange(text.to_owned()));
     if digits(text) {
         return number(text).map(|port| PortMeaning::Range(PortRange::single(port)));
     }

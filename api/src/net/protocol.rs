@@ -57,6 +57,13 @@ impl Protocol {
     }
 }
 
+/// TCP, as Kubernetes has it where no protocol is given.
+impl Default for Protocol {
+    fn default() -> Self {
+        Self::tcp()
+    }
+}
+
 impl From<&str> for Protocol {
     fn from(text: &str) -> Self {
         Self(IntOrString::String(text.to_owned()))
