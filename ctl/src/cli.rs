@@ -1,0 +1,267 @@
+//! What can be typed. Definitions only; each noun's work is in `cmd/`.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::Format;
+
+/// Looks at, explains and changes a Voile network.
+#[derive(Debug, Parser)]
+#[command(
+    name = "voilectl",
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  \
+    voilectl get nodes                       nodes with their addresses and AS numbers\n  \
+    voilectl bgp summary                     every session of every node\n  \
+    voilectl ipam show --show-blocks         who owns which block\n  \
+    voilectl policy show                     policies and the pods they select\n  \
+    voilectl policy explain a/x b/y:5432     which rule decides, and why\n  \
+    voilectl apply -f pool.yaml\n\n\
+    Installed as `kubectl-voile` on the PATH (a link to voilectl is enough) it is also `kubectl voile`.\n\n\
+    Exit code: 0 ok, 1 a finding (a session down, a leak, a denied flow), 2 could not check."
+)]
+pub struct Cli {
+    /// Where to connect
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Kubeconfig file; default: $KUBECONFIG, then ~/.kube/config, then the pod's service account
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig file; default: its current one
+    #[arg(long, global = true, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
+
+    /// Output format
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// The verbs and nouns.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(after_help = "Examples:\n  voilectl get nodes\n  voilectl get ippools -o wide\n  \
+        voilectl get networkpolicies.networking.k8s.io -A\n  voilectl get bgppeer tor-a -o yaml")]
+    /// Show resources (nodes, ippools, bgppeers, networkpolicies, workloadendpoints, ...)
+    Get(GetArgs),
+    #[command(after_help = "Examples:\n  voilectl apply -f pool.yaml\n  voilectl apply -f manifests/ --dry-run\n  \
+        cat peer.yaml | voilectl apply -f -")]
+    /// Create resources, or change those that exist
+    Apply(FileArgs),
+    /// Create resources; fails for those that exist
+    Create(FileArgs),
+    /// Replace resources; fails for those that do not exist
+    Replace(FileArgs),
+    #[command(after_help = "Example:\n  voilectl patch ippool pool-1 --patch '{\"spec\":{\"disabled\":true}}'")]
+    /// Merge-patch a resource
+    Patch(PatchArgs),
+    #[command(after_help = "Examples:\n  voilectl delete bgppeer tor-a\n  voilectl delete -f pool.yaml --ignore-not-found")]
+    /// Delete resources
+    Delete(DeleteArgs),
+    #[command(after_help = "Example:\n  voilectl label node worker-1 rack=r2 spare-")]
+    /// Set or remove (`key-`) labels of a resource
+    Label(LabelArgs),
+    #[command(after_help = "Example:\n  voilectl validate -f manifests/")]
+    /// Check manifests without sending them anywhere
+    Validate(FileArgs),
+    /// BGP sessions and routes
+    #[command(subcommand)]
+    Bgp(BgpCommand),
+    /// Address management
+    #[command(subcommand)]
+    Ipam(IpamCommand),
+    /// Network policy
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// One page about the whole cluster: nodes, sessions, blocks, policy
+    Status,
+    /// Versions of this program and of the daemons
+    Version,
+    /// Print a completion script
+    Completion {
+        /// Shell to complete in
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `get`.
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    /// Kind, as singular, plural or short name
+    pub kind: String,
+    /// Names; all when none is given
+    pub names: Vec<String>,
+    /// Namespace
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// All namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+/// Arguments of the verbs that read manifests.
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    /// Manifest file, folder, or `-` for standard input
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+    /// Say what would be done, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `patch`.
+#[derive(Args, Debug)]
+pub struct PatchArgs {
+    /// Kind
+    pub kind: String,
+    /// Name
+    pub name: String,
+    /// Namespace
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// JSON or YAML merge patch, such as '{"spec":{"disabled":true}}'
+    #[arg(short, long)]
+    pub patch: String,
+}
+
+/// Arguments of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// Kind
+    pub kind: Option<String>,
+    /// Names
+    pub names: Vec<String>,
+    /// Manifest file, folder, or `-`
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+    /// Namespace
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Do not fail for what does not exist
+    #[arg(long)]
+    pub ignore_not_found: bool,
+}
+
+/// Arguments of `label`.
+#[derive(Args, Debug)]
+pub struct LabelArgs {
+    /// Kind
+    pub kind: String,
+    /// Name
+    pub name: String,
+    /// `key=value` to set, `key-` to remove
+    #[arg(required = true)]
+    pub labels: Vec<String>,
+    /// Namespace
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
+/// `voilectl bgp`.
+#[derive(Debug, Subcommand)]
+pub enum BgpCommand {
+    #[command(after_help = "Examples:\n  voilectl bgp summary\n  voilectl bgp summary --failed\n  \
+        voilectl bgp summary --node worker-1 -o json\n\n\
+        Exit code 1 when a session is not Established or a node does not report.")]
+    /// Every session of every node: state, since when, prefixes in and out, why it is down
+    Summary {
+        /// Only sessions that are not Established
+        #[arg(long)]
+        failed: bool,
+        /// Only this node
+        #[arg(long)]
+        node: Option<String>,
+    },
+}
+
+/// `voilectl ipam`.
+#[derive(Debug, Subcommand)]
+pub enum IpamCommand {
+    /// Use of pools and blocks
+    #[command(after_help = "Examples:\n  voilectl ipam show\n  voilectl ipam show --show-blocks\n  \
+        voilectl ipam show --ip 10.244.3.17")]
+    Show(IpamShowArgs),
+    /// Look for leaks, duplicates, overlaps and disagreements
+    #[command(after_help = "Examples:\n  voilectl ipam check && echo clean\n  voilectl ipam check -o json")]
+    Check,
+    /// Release an address that nothing uses any more
+    #[command(after_help = "Example:\n  voilectl ipam release --ip 10.244.3.17")]
+    Release {
+        /// Address to release
+        #[arg(long, value_name = "ADDRESS")]
+        ip: IpAddr,
+    },
+    /// Change the IPAMConfiguration
+    #[command(after_help = "Example:\n  voilectl ipam configure --strictaffinity true --max-blocks-per-host 4")]
+    Configure(IpamConfigureArgs),
+}
+
+/// Arguments of `ipam show`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct IpamShowArgs {
+    /// Who holds this address
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["show_blocks", "show_borrowed", "show_configuration"])]
+    pub ip: Option<IpAddr>,
+    /// One row for each block
+    #[arg(long)]
+    pub show_blocks: bool,
+    /// Addresses taken from another node's block
+    #[arg(long, conflicts_with_all = ["show_blocks", "show_configuration"])]
+    pub show_borrowed: bool,
+    /// The IPAMConfiguration in force
+    #[arg(long, conflicts_with = "show_blocks")]
+    pub show_configuration: bool,
+}
+
+/// Arguments of `ipam configure`.
+#[derive(Args, Clone, Debug, Default)]
+#[group(required = true, multiple = true)]
+pub struct IpamConfigureArgs {
+    /// Never take addresses from another node's block
+    #[arg(long, value_name = "BOOL")]
+    pub strictaffinity: Option<bool>,
+    /// Most blocks for one node; 0 means the default of 20
+    #[arg(long, value_name = "NUMBER")]
+    pub max_blocks_per_host: Option<u32>,
+}
+
+/// `voilectl policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    #[command(after_help = "Examples:\n  voilectl policy show\n  voilectl policy show --pod shop/web-1 -o wide")]
+    /// Policies in the order in which they are evaluated, and the pods that each selects
+    Show {
+        /// Only policies that select this pod (`namespace/name`)
+        #[arg(long)]
+        pod: Option<String>,
+    },
+    /// Evaluate one flow with the model that the daemons use; exit code 0 when allowed, 1 when denied
+    #[command(after_help = "Examples:\n  voilectl policy explain shop/web-1 db/pg-0:5432\n  \
+        voilectl policy explain shop/web-1 db/pg-0:53 --protocol UDP\n  \
+        voilectl policy explain 192.0.2.7 '[fd00:10:244::5]:443' -o json")]
+    Explain(ExplainArgs),
+}
+
+/// Arguments of `policy explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// Source pod `namespace/name`, or address
+    pub source: String,
+    /// Destination pod `namespace/name`, or address, with `:port`
+    pub destination: String,
+    /// TCP, UDP, SCTP, ICMP, ICMPv6, or a number
+    #[arg(long, default_value = "TCP")]
+    pub protocol: String,
+}

@@ -1,0 +1,170 @@
+//! `voilectl ipam`: who has which addresses.
+
+mod change;
+pub(super) mod fsck;
+mod show;
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use api::{IpPool, IpReservation, IpamBlock, net::parse_net};
+use ipnet::IpNet;
+use store::{Listing, Store};
+
+use super::Context;
+
+pub use change::{configure, release};
+pub use fsck::check;
+pub use show::show;
+
+/// A block that could be read.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Its range.
+    pub(super) net: IpNet,
+    /// Node that owns it (`host:` left away), or another owner as written.
+    pub(super) owner: Option<String>,
+    /// The object.
+    pub(super) object: IpamBlock,
+}
+
+/// One address that is taken.
+#[derive(Clone, Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) address: IpAddr,
+    pub(super) handle: Option<&'a str>,
+    pub(super) attributes: &'a std::collections::BTreeMap<String, String>,
+    pub(super) released_at: Option<&'a str>,
+}
+
+impl Block {
+    fn new(object: IpamBlock) -> Result<Self, String> {
+        let net = parse_net(&object.spec.cidr).map_err(|error| error.to_string())?;
+        let owner = object.spec.affinity.as_deref().filter(|owner| !owner.is_empty());
+        let owner = owner.map(|owner| owner.strip_prefix("host:").unwrap_or(owner).to_owned());
+        Ok(Self { net, owner, object })
+    }
+
+    /// Number of addresses that are taken.
+    pub(super) fn in_use(&self) -> u128 {
+        u128::try_from(self.object.spec.allocations.iter().flatten().count()).unwrap_or(u128::MAX)
+    }
+
+    /// Addresses that are taken, in order.
+    pub(super) fn taken(&self) -> impl Iterator<Item = Taken<'_>> {
+        static NOTHING: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+        let entries = self.object.spec.allocations.iter().enumerate();
+        entries.filter_map(|(ordinal, index)| {
+            let attribute = index.and_then(|index| {
+                self.object.spec.attributes.get(usize::try_from(index).ok()?)
+            });
+            index.as_ref()?;
+            Some(Taken {
+                address: address_at(&self.net, ordinal)?,
+                handle: attribute.and_then(|attribute| attribute.handle_id.as_deref()),
+                attributes: attribute.map_or(&NOTHING, |attribute| &attribute.secondary),
+                released_at: attribute.and_then(|attribute| attribute.released_at.as_deref()),
+            })
+        })
+    }
+}
+
+impl Taken<'_> {
+    /// `pod shop/web-1`, a tunnel's type, or the handle.
+    pub(super) fn owner(&self) -> String {
+        let attribute = |name: &str| self.attributes.get(name).map(String::as_str);
+        match (attribute("namespace"), attribute("pod")) {
+            (Some(namespace), Some(pod)) => return format!("pod {namespace}/{pod}"),
+            (None, Some(pod)) => return format!("pod {pod}"),
+            _ => {}
+        }
+        let other = attribute("service").or_else(|| attribute("type")).or(self.handle);
+        other.unwrap_or("nobody (no attributes)").to_owned()
+    }
+}
+
+/// The address at an ordinal of a block.
+fn address_at(net: &IpNet, ordinal: usize) -> Option<IpAddr> {
+    match net.network() {
+        IpAddr::V4(base) => {
+            let ordinal = u32::try_from(ordinal).ok()?;
+            base.to_bits().checked_add(ordinal).map(|bits| IpAddr::V4(bits.into()))
+        }
+        IpAddr::V6(base) => {
+            let ordinal = u128::try_from(ordinal).ok()?;
+            base.to_bits().checked_add(ordinal).map(|bits| IpAddr::V6(bits.into()))
+        }
+    }
+}
+
+/// Number of addresses of a prefix; `u128::MAX` stands for `::/0`.
+fn size(net: &IpNet) -> u128 {
+    1u128.checked_shl(u32::from(net.max_prefix_len() - net.prefix_len())).unwrap_or(u128::MAX)
+}
+
+/// Pools, blocks and reservations, and what could not be read of them.
+pub(super) struct Inventory {
+    pub(super) pools: Vec<(IpNet, IpPool)>,
+    pub(super) blocks: Vec<Block>,
+    /// Reserved ranges, without overlaps.
+    pub(super) reserved: Vec<IpNet>,
+    pub(super) problems: Vec<String>,
+}
+
+impl Inventory {
+    pub(super) async fn load<S: Store>(context: &Context<S>) -> Result<Self> {
+        let mut problems = Vec::new();
+        let mut pools = Vec::new();
+        for pool in items(context.list::<IpPool>().await?, "IPPool", &mut problems) {
+            match parse_net(&pool.spec.cidr) {
+                Ok(net) => pools.push((net, pool)),
+                Err(error) => problems.push(format!("IPPool {}: cidr: {error}", pool.metadata.name)),
+            }
+        }
+        let mut blocks = Vec::new();
+        for block in items(context.list::<IpamBlock>().await?, "IPAMBlock", &mut problems) {
+            let name = block.metadata.name.clone();
+            // A block that is being deleted counts as absent (libcalico-go ipam_block.go).
+            if block.spec.deleted {
+                continue;
+            }
+            match Block::new(block) {
+                Ok(block) => blocks.push(block),
+                Err(error) => problems.push(format!("IPAMBlock {name}: cidr: {error}")),
+            }
+        }
+        let mut reserved = Vec::new();
+        for reservation in items(context.list::<IpReservation>().await?, "IPReservation", &mut problems) {
+            for cidr in &reservation.spec.reserved_cidrs {
+                match parse_net(cidr) {
+                    Ok(net) => reserved.push(net),
+                    Err(error) => problems.push(format!(
+                        "IPReservation {}: reservedCIDRs: {error}",
+                        reservation.metadata.name
+                    )),
+                }
+            }
+        }
+        pools.sort_by_key(|(net, _)| *net);
+        blocks.sort_by_key(|block| block.net);
+        Ok(Self { pools, blocks, reserved: IpNet::aggregate(&reserved), problems })
+    }
+
+    /// The block of an address; the smallest when several overlap.
+    pub(super) fn block_of(&self, address: IpAddr) -> Option<&Block> {
+        let fits = self.blocks.iter().filter(|block| block.net.contains(&address));
+        fits.max_by_key(|block| block.net.prefix_len())
+    }
+
+    /// The pool of an address.
+    pub(super) fn pool_of(&self, address: IpAddr) -> Option<&IpPool> {
+        let fits = self.pools.iter().filter(|(net, _)| net.contains(&address));
+        fits.max_by_key(|(net, _)| net.prefix_len()).map(|(_, pool)| pool)
+    }
+}
+
+fn items<R: api::Resource>(listing: Listing<R>, kind: &str, problems: &mut Vec<String>) -> Vec<R> {
+    let malformed = listing.malformed.iter();
+    problems.extend(malformed.map(|(key, why)| format!("{kind} {key}: cannot be read: {why}")));
+    listing.items.into_iter().map(store::Stored::into_inner).collect()
+}

@@ -1,0 +1,5 @@
+//! `voilectl`: the operator's shell.
+
+fn main() -> std::process::ExitCode {
+    ctl::main()
+}

@@ -1,0 +1,119 @@
+//! How answers are shown: table, wide, name, JSON or YAML.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Output format of a command.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// JSON, stable and documented
+    Json,
+    /// YAML
+    Yaml,
+    /// `kind/name` only
+    Name,
+}
+
+/// A table for people: columns padded to their widest cell, three spaces apart, no rulers, as kubectl prints.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    headers: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Starts a table.
+    #[must_use]
+    pub fn new(headers: &[&str]) -> Self {
+        Self { headers: headers.iter().map(|&header| header.to_owned()).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row; empty cells print as `-`.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells = cells.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell });
+        self.rows.push(cells.collect());
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Renders the table.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let widths: Vec<usize> = self
+            .headers
+            .iter()
+            .enumerate()
+            .map(|(column, header)| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(header.chars().count())
+            })
+            .collect();
+        let mut text = String::new();
+        for row in std::iter::once(&self.headers).chain(&self.rows) {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:<width$}   ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Renders as pretty JSON with a newline at the end.
+///
+/// # Errors
+/// When a value cannot be represented, which our types cannot cause.
+pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Renders as YAML.
+///
+/// # Errors
+/// When a value cannot be represented, which our types cannot cause.
+pub fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_norway::to_string(value)?)
+}
+
+/// Renders a value in the machine formats; `None` for the formats that each command has its own text for.
+///
+/// # Errors
+/// When a value cannot be represented, which our types cannot cause.
+pub fn machine(format: Format, value: &impl Serialize) -> anyhow::Result<Option<String>> {
+    match format {
+        Format::Json => json(value).map(Some),
+        Format::Yaml => yaml(value).map(Some),
+        Format::Table | Format::Wide | Format::Name => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_padded_and_empty_cells_show() {
+        let mut table = Table::new(&["NAME", "STATE"]);
+        table.row(["a".to_owned(), "Established".to_owned()]);
+        table.row(["longer-name".to_owned(), String::new()]);
+        expect_test::expect![[r#"
+            NAME          STATE
+            a             Established
+            longer-name   -
+        "#]]
+        .assert_eq(&table.render());
+    }
+}
