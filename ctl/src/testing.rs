@@ -1,0 +1,142 @@
+//! For tests: a small cluster in memory, and commands run as they are typed.
+
+use api::Resource;
+use clap::Parser as _;
+use serde_json::{Value, json};
+use store::{Store as _, memory::MemoryStore};
+
+use crate::{
+    cli::Cli,
+    cmd::{self, Context},
+};
+
+/// 2026-11-24T09:00:00Z.
+pub(crate) const NOW: u64 = 1_795_510_800;
+
+/// Puts objects, written as a manifest, into a store.
+pub(crate) async fn put<R: Resource>(store: &MemoryStore, object: Value) {
+    let object: R = serde_json::from_value(object).unwrap();
+    store.create(&object).await.unwrap();
+}
+
+/// Runs a command line and returns its output, or the error, with the exit code.
+pub(crate) async fn run(store: &MemoryStore, line: &[&str]) -> String {
+    let cli = Cli::try_parse_from(std::iter::once(&"voilectl").chain(line)).unwrap();
+    let context = Context { store: store.clone(), format: cli.global.output, now: NOW };
+    match cmd::run(&context, &cli.command).await {
+        Ok(outcome) => format!("{}exit code {}\n", outcome.text, u8::from(outcome.finding)),
+        Err(error) => format!("error: {error:#}\nexit code 2\n"),
+    }
+}
+
+/// A node.
+pub(crate) async fn node(store: &MemoryStore, name: &str, number: u32) {
+    let object = json!({
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name},
+            "annotations": {
+                "projectcalico.org/ASNumber": (64_600 + number).to_string(),
+                "projectcalico.org/IPv4Address": format!("10.0.0.{number}/32"),
+                "projectcalico.org/IPv6Address": format!("fd00::{number}/128"),
+            },
+        },
+    });
+    put::<api::Node>(store, object).await;
+}
+
+/// A pod with one address.
+pub(crate) async fn pod(store: &MemoryStore, name: &str, labels: Value, ip: &str, node: &str) {
+    let (namespace, name) = name.split_once('/').unwrap();
+    let object = json!({
+        "metadata": {
+            "name": name, "namespace": namespace, "labels": labels,
+            "annotations": {"cni.projectcalico.org/podIPs": format!("{ip}/32")},
+        },
+        "spec": {"nodeName": node, "containers": [{"name": "main", "ports": []}]},
+        "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]},
+    });
+    put::<api::Pod>(store, object).await;
+}
+
+/// A node's report `age` seconds ago.
+pub(crate) async fn report(store: &MemoryStore, node: &str, at: &str, peers: Value) {
+    let object = json!({
+        "metadata": {"name": node},
+        "status": {
+            "updatedAt": at,
+            "daemon": {"version": "0.1.0", "pid": 7},
+            "bgp": {"localAs": 64601, "routerId": "10.0.0.1", "peers": peers},
+            "ipam": {"blocks": ["10.244.0.0/26"]},
+            "policy": {"localEndpoints": 2, "policies": 1, "rules": 30, "ipSets": 2},
+            "routes": {"bgp": 4, "local": 3},
+        },
+    });
+    put::<api::NodeNetworkState>(store, object).await;
+}
+
+/// A session.
+pub(crate) fn session(name: &str, address: &str, state: &str, since: &str, error: Option<&str>) -> Value {
+    let up = state == "Established";
+    let mut session = json!({
+        "name": name, "address": address, "localAs": 64601, "peerAs": 65001, "type": "NodePeer",
+        "state": state, "since": since, "families": if up { json!(["ipv4-unicast"]) } else { json!([]) },
+        "received": if up { 4 } else { 0 }, "accepted": if up { 4 } else { 0 },
+        "installed": if up { 4 } else { 0 }, "advertised": if up { 12 } else { 0 },
+    });
+    if up {
+        session["gracefulRestart"] = json!("ready");
+    }
+    if let Some(error) = error {
+        session["lastError"] = json!(error);
+    }
+    session
+}
+
+/// A pool of 10.244.0.0/16.
+pub(crate) async fn pool(store: &MemoryStore) {
+    put::<api::IpPool>(store, json!({"metadata": {"name": "pool-1"}, "spec": {"cidr": "10.244.0.0/16"}})).await;
+}
+
+/// A block whose first addresses belong to these pods: (`namespace/name`, node).
+pub(crate) async fn block(store: &MemoryStore, cidr: &str, owner: Option<&str>, pods: &[(&str, &str)]) {
+    let net: ipnet::IpNet = cidr.parse().unwrap();
+    let taken = u32::try_from(pods.len()).unwrap();
+    let attributes: Vec<Value> = pods
+        .iter()
+        .map(|(pod, node)| {
+            let (namespace, name) = pod.split_once('/').unwrap();
+            json!({
+                "handle_id": format!("k8s-pod-network.{name}"),
+                "secondary": {"namespace": namespace, "pod": name, "node": node},
+            })
+        })
+        .collect();
+    let object = json!({
+        "metadata": {"name": api::cidr_name(&net)},
+        "spec": {
+            "cidr": cidr,
+            "affinity": owner.map(|owner| format!("host:{owner}")),
+            "allocations": (0..64).map(|i| (i < taken).then_some(i)).collect::<Vec<_>>(),
+            "unallocated": (taken..64).collect::<Vec<_>>(),
+            "attributes": attributes,
+            "sequenceNumber": 5, "deleted": false, "strictAffinity": false,
+        },
+    });
+    put::<api::IpamBlock>(store, object).await;
+    if let Some(owner) = owner {
+        let object = json!({
+            "metadata": {"name": format!("{owner}-{}", api::cidr_name(&net))},
+            "spec": {"cidr": cidr, "node": owner, "type": "host", "state": "confirmed", "deleted": false},
+        });
+        put::<api::BlockAffinity>(store, object).await;
+    }
+    for (pod, _) in pods {
+        let name = format!("k8s-pod-network.{}", pod.split_once('/').unwrap().1);
+        let object = json!({
+            "metadata": {"name": name},
+            "spec": {"handleID": name, "block": {cidr: 1}, "deleted": false},
+        });
+        put::<api::IpamHandle>(store, object).await;
+    }
+}

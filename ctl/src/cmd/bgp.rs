@@ -226,3 +226,6 @@ fn row(report: &NodeReport, session: &PeerStatus, now: u64, wide: bool) -> Vec<S
     cells
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -96,3 +96,6 @@ fn table(kind: Kind, objects: &[Value], wide: bool, args: &GetArgs) -> String {
     }
     table.render()
 }
+
+#[cfg(test)]
+mod tests;

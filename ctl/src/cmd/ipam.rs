@@ -168,3 +168,6 @@ fn items<R: api::Resource>(listing: Listing<R>, kind: &str, problems: &mut Vec<S
     problems.extend(malformed.map(|(key, why)| format!("{kind} {key}: cannot be read: {why}")));
     listing.items.into_iter().map(store::Stored::into_inner).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,6 @@ fn kind_name(id: &PolicyId) -> &'static str {
         PolicyKind::NetworkPolicy => "NetworkPolicy",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,3 +169,6 @@ pub async fn version<S: Store>(context: &Context<S>) -> Result<Outcome> {
     Ok(Outcome::ok(table.render()))
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -248,3 +248,6 @@ pub async fn delete<S: Store>(context: &Context<S>, args: &DeleteArgs) -> Result
     }
     Ok(Outcome::ok(text))
 }
+
+#[cfg(test)]
+mod tests;
