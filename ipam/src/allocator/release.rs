@@ -1,0 +1,156 @@
+//! Release: block first, handle after, so that a crash in between leaves a handle and never a leaked address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use api::{AllocationAttribute, IpamHandle, Key};
+use ipnet::IpNet;
+use store::{ListOptions, Store, StoreError};
+
+use super::{Released, Reply, Worker, may_retry, write::pause};
+use crate::{AssignError, block, handle};
+
+impl<S: Store> Worker<S> {
+    pub(super) async fn release_handles(&mut self, requests: Vec<(String, Reply<Released>)>) {
+        let mut in_block: BTreeMap<IpNet, BTreeSet<String>> = BTreeMap::new();
+        let mut failed: BTreeMap<String, StoreError> = BTreeMap::new();
+        for (id, _) in &requests {
+            match self.blocks_of(id).await {
+                Ok(blocks) => {
+                    for net in blocks {
+                        in_block.entry(net).or_default().insert(id.clone());
+                    }
+                }
+                Err(error) => drop(failed.insert(id.clone(), error)),
+            }
+        }
+        let mut released: BTreeMap<String, Released> = BTreeMap::new();
+        for (net, ids) in in_block {
+            let wanted = |_: IpAddr, owner: &AllocationAttribute| {
+                owner.handle_id.as_ref().is_some_and(|id| ids.contains(id))
+            };
+            match self.release_in(net, wanted).await {
+                Ok(freed) => {
+                    for (address, owner) in freed {
+                        released
+                            .entry(owner.handle_id.unwrap_or_default())
+                            .or_default()
+                            .push(address);
+                    }
+                    let counts: Vec<_> = ids.iter().map(|id| (id.clone(), 0)).collect();
+                    let outcomes = self.write_handles(net, &counts).await;
+                    for ((id, _), outcome) in counts.into_iter().zip(outcomes) {
+                        if let Err(error) = outcome {
+                            failed.insert(id, error);
+                        }
+                    }
+                }
+                Err(error) => failed.extend(ids.into_iter().map(|id| (id, error.clone()))),
+            }
+        }
+        for (id, reply) in requests {
+            let result = match failed.get(&id) {
+                Some(error) => Err(error.clone().into()),
+                None => Ok(released.remove(&id).unwrap_or_default()),
+            };
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Returns the blocks in which a handle may have addresses.
+    async fn blocks_of(&mut self, id: &str) -> Result<Vec<IpNet>, StoreError> {
+        let mut attempt = 0;
+        let found = loop {
+            if let Some(known) = self.handles.get(id) {
+                break Some(known.clone());
+            }
+            match self.store.get::<IpamHandle>(&Key::cluster(handle::object_name(id))).await {
+                Ok(stored) => {
+                    self.handles.insert(id.to_owned(), stored);
+                }
+                Err(StoreError::NotFound { .. }) => break None,
+                Err(error) if may_retry(&error) && attempt < self.options.tries => {
+                    attempt += 1;
+                    pause(attempt).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let listed = found.iter().flat_map(|stored| stored.spec.block.keys());
+        let mut blocks: BTreeSet<IpNet> = listed.filter_map(|text| text.parse().ok()).collect();
+        // The block is the truth, should the handle be missing.
+        let holds = |net: &&IpNet| {
+            self.blocks
+                .get(*net)
+                .is_some_and(|stored| !block::of_handle(&stored.spec, id).is_empty())
+        };
+        blocks.extend(self.blocks.keys().filter(holds));
+        Ok(blocks.into_iter().collect())
+    }
+
+    pub(super) async fn release_address(
+        &mut self,
+        address: IpAddr,
+        handle: Option<&str>,
+    ) -> Result<Released, AssignError> {
+        let cached = self.blocks.keys().find(|net| net.contains(&address)).copied();
+        let net = match cached {
+            Some(net) => Some(net),
+            None => {
+                let inventory = self.inventory(ListOptions::consistent()).await?;
+                inventory.blocks.iter().map(|(net, _)| *net).find(|net| net.contains(&address))
+            }
+        };
+        let Some(net) = net else { return Ok(Vec::new()) };
+        let wanted = |one: IpAddr, owner: &AllocationAttribute| {
+            one == address && handle.is_none_or(|handle| owner.handle_id.as_deref() == Some(handle))
+        };
+        let freed = self.release_in(net, wanted).await?;
+        for (_, owner) in &freed {
+            let Some(id) = &owner.handle_id else { continue };
+            let left = self.blocks.get(&net).map_or(0, |now| block::of_handle(&now.spec, id).len());
+            let count = (id.clone(), u32::try_from(left).unwrap_or(u32::MAX));
+            for outcome in self.write_handles(net, &[count]).await {
+                outcome?;
+            }
+        }
+        Ok(freed.into_iter().map(|(address, _)| address).collect())
+    }
+
+    async fn release_in(
+        &mut self,
+        net: IpNet,
+        wanted: impl Fn(IpAddr, &AllocationAttribute) -> bool,
+    ) -> Result<Vec<(IpAddr, AllocationAttribute)>, StoreError> {
+        let mut fresh = !self.blocks.contains_key(&net);
+        let mut lost = Vec::new();
+        let mut attempt = 0;
+        loop {
+            let Some(mut changed) = self.block(net).await? else { return Ok(lost) };
+            let freed = block::release(&mut changed.spec, &wanted);
+            if freed.is_empty() {
+                if fresh {
+                    return Ok(lost);
+                }
+                // Our copy may be old: nothing to release only counts when it was just read.
+                self.load_patiently(net).await?;
+                fresh = true;
+                continue;
+            }
+            match self.save(net, changed).await {
+                Ok(()) => return Ok(freed),
+                Err(error) if may_retry(&error) && attempt < self.options.tries => {
+                    attempt += 1;
+                    // If the answer alone was lost, these will not be found again.
+                    if matches!(error, StoreError::Unavailable { .. }) {
+                        lost = freed;
+                    }
+                    pause(attempt).await;
+                    self.load_patiently(net).await?;
+                    fresh = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Cross-checks everything that is stored about addresses. Pure: objects in, findings out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod};
+use ipnet::IpNet;
+
+use crate::{affinity, block, ordinal};
+
+/// Everything that the check reads.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the names are the kinds")]
+pub struct State<'a> {
+    pub blocks: &'a [IpamBlock],
+    pub affinities: &'a [BlockAffinity],
+    pub handles: &'a [IpamHandle],
+    pub pools: &'a [IpPool],
+    pub pods: &'a [Pod],
+    pub nodes: &'a [Node],
+}
+
+/// Something wrong.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[expect(missing_docs, reason = "Display says it in words")]
+pub enum Finding {
+    InvalidBlock { block: String, defect: String },
+    Overlap { first: String, second: String },
+    OutsidePools { block: String },
+    Leaked { address: IpAddr, owner: String },
+    NotAllocated { address: IpAddr, pod: String },
+    SharedAddress { address: IpAddr, pods: Vec<String> },
+    HandleWithoutAddresses { handle: String, block: String },
+    HandleMissing { handle: String, address: IpAddr },
+    WrongCount { handle: String, block: String, stored: u32, actual: u32 },
+    AffinityWithoutBlock { affinity: String, block: String },
+    BlockWithoutAffinity { block: String, owner: String },
+    UnfinishedAffinity { affinity: String },
+    DeadNode { affinity: String, node: String },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidBlock { block, defect } => write!(f, "block {block} is invalid: {defect}"),
+            Self::Overlap { first, second } => write!(f, "blocks {first} and {second} overlap"),
+            Self::OutsidePools { block } => write!(f, "block {block} is in no pool"),
+            Self::Leaked { address, owner } => {
+                write!(f, "{address} is allocated to {owner}, which does not use it")
+            }
+            Self::NotAllocated { address, pod } => {
+                write!(f, "{address} is used by pod {pod} and not allocated")
+            }
+            Self::SharedAddress { address, pods } => {
+                write!(f, "{address} is used by several pods: {}", pods.join(", "))
+            }
+            Self::HandleWithoutAddresses { handle, block } => {
+                write!(f, "handle {handle} has no addresses in block {block}")
+            }
+            Self::HandleMissing { handle, address } => {
+                write!(f, "{address} belongs to handle {handle}, which does not list it")
+            }
+            Self::WrongCount { handle, block, stored, actual } => write!(
+                f,
+                "handle {handle} counts {stored} addresses in block {block}, there are {actual}"
+            ),
+            Self::AffinityWithoutBlock { affinity, block } => {
+                write!(f, "affinity {affinity} is confirmed and block {block} is not its node's")
+            }
+            Self::BlockWithoutAffinity { block, owner } => {
+                write!(f, "block {block} says {owner} and there is no such affinity")
+            }
+            Self::UnfinishedAffinity { affinity } => {
+                write!(f, "affinity {affinity} is neither confirmed nor gone")
+            }
+            Self::DeadNode { affinity, node } => {
+                write!(f, "affinity {affinity} is of node {node}, which does not exist")
+            }
+        }
+    }
+}
+
+/// Returns everything that is wrong, sorted.
+#[must_use]
+pub fn check(state: &State<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let blocks: Vec<(IpNet, &IpamBlock)> = state
+        .blocks
+        .iter()
+        .filter(|block| !block.spec.deleted)
+        .filter_map(|block| Some((block.spec.cidr.parse().ok()?, block)))
+        .collect();
+    check_blocks(state, &blocks, &mut findings);
+    check_affinities(state, &blocks, &mut findings);
+    check_handles(state, &blocks, &mut findings);
+    check_pods(state, &blocks, &mut findings);
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+/// Returns the closing line, the same as calicoctl's.
+#[must_use]
+pub fn summary(findings: &[Finding]) -> String {
+    format!("Check complete; found {} problems.", findings.len())
+}
+
+fn check_blocks(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut Vec<Finding>) {
+    for block in state.blocks.iter().filter(|block| !block.spec.deleted) {
+        for defect in block::defects(&block.spec) {
+            findings.push(Finding::InvalidBlock { block: block.spec.cidr.clone(), defect });
+        }
+    }
+    let mut sorted: Vec<IpNet> = blocks.iter().map(|(net, _)| *net).collect();
+    // By first address, larger blocks first: an overlap is then always with the last block that is not over yet.
+    sorted.sort_by_key(|net| {
+        (net.addr().is_ipv6(), ordinal::number(net.network()), net.prefix_len())
+    });
+    let mut widest: Option<IpNet> = None;
+    for net in sorted {
+        match widest {
+            Some(first) if ordinal::overlap(&first, &net) => {
+                let (first, second) = (first.to_string(), net.to_string());
+                findings.push(Finding::Overlap { first, second });
+            }
+            _ => widest = Some(net),
+        }
+    }
+    let pools: Vec<IpNet> =
+        state.pools.iter().filter_map(|pool| pool.spec.cidr.parse().ok()).collect();
+    for (net, _) in blocks.iter().filter(|(net, _)| !pools.iter().any(|pool| pool.contains(net))) {
+        findings.push(Finding::OutsidePools { block: net.to_string() });
+    }
+}
+
+fn check_affinities(
+    state: &State<'_>,
+    blocks: &[(IpNet, &IpamBlock)],
+    findings: &mut Vec<Finding>,
+) {
+    let nodes: BTreeSet<&str> =
+        state.nodes.iter().map(|node| node.metadata.name.as_str()).collect();
+    let owner_of: BTreeMap<IpNet, &str> = blocks
+        .iter()
+        .filter_map(|(net, block)| Some((*net, block.spec.affinity.as_deref()?)))
+        .collect();
+    let mut confirmed = BTreeSet::new();
+    for one in state.affinities.iter().filter(|one| !one.spec.deleted) {
+        let name = one.metadata.name.clone();
+        let is_host = one.spec.affinity_type.as_deref().unwrap_or("host") == "host";
+        if is_host && !nodes.contains(one.spec.node.as_str()) {
+            let node = one.spec.node.clone();
+            findings.push(Finding::DeadNode { affinity: name.clone(), node });
+        }
+        if !affinity::is_confirmed(&one.spec) {
+            findings.push(Finding::UnfinishedAffinity { affinity: name });
+            continue;
+        }
+        let owner =
+            format!("{}:{}", one.spec.affinity_type.as_deref().unwrap_or("host"), one.spec.node);
+        let net = one.spec.cidr.parse::<IpNet>().ok();
+        if net.and_then(|net| owner_of.get(&net).copied()) != Some(&owner) {
+            let block = one.spec.cidr.clone();
+            findings.push(Finding::AffinityWithoutBlock { affinity: name, block });
+        }
+        confirmed.extend(net.map(|net| (net, owner)));
+    }
+    for (net, owner) in owner_of {
+        if !confirmed.contains(&(net, owner.to_owned())) {
+            let (block, owner) = (net.to_string(), owner.to_owned());
+            findings.push(Finding::BlockWithoutAffinity { block, owner });
+        }
+    }
+}
+
+fn check_handles(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut Vec<Finding>) {
+    let mut actual: BTreeMap<(String, String), (u32, IpAddr)> = BTreeMap::new();
+    for (net, block) in blocks {
+        for (address, owner) in block::assigned(&block.spec) {
+            if let Some(handle) = &owner.handle_id {
+                let key = (handle.to_lowercase(), net.to_string());
+                actual.entry(key).or_insert((0, address)).0 += 1;
+            }
+        }
+    }
+    for handle in state.handles.iter().filter(|handle| !handle.spec.deleted) {
+        let id = &handle.spec.handle_id;
+        if handle.spec.block.is_empty() {
+            let (handle, block) = (id.clone(), "(none)".to_owned());
+            findings.push(Finding::HandleWithoutAddresses { handle, block });
+        }
+        for (block, stored) in &handle.spec.block {
+            let found = actual.remove(&(id.to_lowercase(), block.clone()));
+            let (handle, block, stored) = (id.clone(), block.clone(), *stored);
+            match found {
+                None => findings.push(Finding::HandleWithoutAddresses { handle, block }),
+                Some((actual, _)) if actual != stored => {
+                    findings.push(Finding::WrongCount { handle, block, stored, actual });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for ((handle, _), (_, address)) in actual {
+        findings.push(Finding::HandleMissing { handle, address });
+    }
+}
+
+/// Returns the addresses of a pod: the annotation first, which is there before the kubelet's status.
+fn pod_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
+    let annotation = pod.metadata.annotations.get("cni.projectcalico.org/podIPs");
+    if let Some(text) = annotation {
+        let address = |text: &str| text.split('/').next()?.trim().parse().ok();
+        return text.split(',').filter_map(address).collect();
+    }
+    let Some(status) = &pod.status else { return BTreeSet::new() };
+    status.pod_ips.iter().filter_map(|one| one.ip.parse().ok()).collect()
+}
+
+fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut Vec<Finding>) {
+    let mut users: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    for pod in state.pods.iter().filter(|pod| !pod.spec.host_network && !is_over(pod)) {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        for address in pod_addresses(pod) {
+            let name = format!("{namespace}/{}", pod.metadata.name);
+            users.entry(address).or_default().push(name);
+        }
+    }
+    let pools: Vec<IpNet> =
+        state.pools.iter().filter_map(|pool| pool.spec.cidr.parse().ok()).collect();
+    let mut allocated = BTreeSet::new();
+    for (_, block) in blocks {
+        for (address, owner) in block::assigned(&block.spec) {
+            allocated.insert(address);
+            let get = |key: &str| owner.secondary.get(key).map(String::as_str);
+            let (Some(namespace), Some(pod)) = (get("namespace"), get("pod")) else { continue };
+            let pod = format!("{namespace}/{pod}");
+            let used = users.get(&address).is_some_and(|pods| pods.contains(&pod));
+            if !used {
+                findings.push(Finding::Leaked { address, owner: format!("pod {pod}") });
+            }
+        }
+    }
+    for (address, pods) in users {
+        let in_pool = pools.iter().any(|pool| pool.contains(&address));
+        if in_pool && !allocated.contains(&address) {
+            let pod = pods.first().cloned().unwrap_or_default();
+            findings.push(Finding::NotAllocated { address, pod });
+        }
+        if pods.len() > 1 {
+            findings.push(Finding::SharedAddress { address, pods });
+        }
+    }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}

@@ -1,0 +1,64 @@
+use std::collections::BTreeMap;
+
+use api::{AllowedUse, AssignmentMode, IpPool, IpPoolSpec};
+
+use super::{Asker, Pool, blocks_from, fnv32, select};
+use crate::Family;
+
+fn pool(name: &str, cidr: &str, change: impl FnOnce(&mut IpPoolSpec)) -> IpPool {
+    let mut spec = IpPoolSpec { cidr: cidr.to_owned(), ..IpPoolSpec::default() };
+    change(&mut spec);
+    IpPool::new(name, spec)
+}
+
+#[test]
+fn selection_says_why_not() {
+    let pools = [
+        pool("auto", "10.0.0.0/16", |_| {}),
+        pool("rack2", "10.1.0.0/16", |spec| spec.node_selector = "rack == '2'".to_owned()),
+        pool("team", "10.2.0.0/16", |spec| {
+            spec.namespace_selector = Some("team == 'a'".to_owned())
+        }),
+        pool("off", "10.3.0.0/16", |spec| spec.disabled = true),
+        pool("manual", "10.4.0.0/16", |spec| spec.assignment_mode = AssignmentMode::Manual),
+        pool("lb", "10.5.0.0/16", |spec| spec.allowed_uses = vec![AllowedUse::LoadBalancer]),
+        pool("bad", "10.6.0.0/30", |_| {}),
+        pool("six", "fd00::/48", |_| {}),
+    ];
+    let labels = BTreeMap::from([("rack".to_owned(), "1".to_owned())]);
+    let asker = Asker {
+        node_labels: &labels,
+        namespace_labels: Some(&labels),
+        intended_use: AllowedUse::Workload,
+    };
+    let tell = |family, requested: &[&str]| {
+        let requested: Vec<_> = requested.iter().map(|text| (*text).to_owned()).collect();
+        let selection = select(&pools, family, &requested, &asker);
+        let used: Vec<_> = selection.pools.iter().map(|pool| pool.name.clone()).collect();
+        let refused: Vec<_> =
+            selection.refused.iter().map(|(name, why)| format!("{name} {why}")).collect();
+        format!("{}; not {}", used.join(","), refused.join(", "))
+    };
+    expect_test::expect![[r#"
+        auto; not rack2 does not select this node, team does not select the namespace, off is disabled, manual has assignmentMode Manual, lb does not allow this use, see allowedUses, bad block size 26 does not fit 10.6.0.0/30
+        six; not bad block size 26 does not fit 10.6.0.0/30
+        manual,rack2; not off is disabled, bad block size 26 does not fit 10.6.0.0/30, none does not exist
+    "#]]
+    .assert_eq(&format!(
+        "{}\n{}\n{}\n",
+        tell(Family::V4, &[]),
+        tell(Family::V6, &[]),
+        tell(Family::V4, &["manual", "10.1.0.0/16", "off", "none"]),
+    ));
+}
+
+#[test]
+fn every_block_is_visited_once() {
+    let pool = Pool::read(&pool("p", "10.0.0.0/20", |_| {})).unwrap();
+    let blocks: Vec<_> = blocks_from(&pool, "node-1").collect();
+    let unique: std::collections::BTreeSet<_> = blocks.iter().collect();
+    assert_eq!((blocks.len(), unique.len()), (64, 64));
+    assert_ne!(blocks[0], blocks_from(&pool, "node-2").next().unwrap());
+    // Published test vector of FNV-1.
+    assert_eq!(fnv32(b"foobar"), 0x31f0_b262);
+}
