@@ -54,18 +54,24 @@ pub enum Command {
         voilectl get networkpolicies.networking.k8s.io -A\n  voilectl get bgppeer tor-a -o yaml")]
     /// Show resources (nodes, ippools, bgppeers, networkpolicies, workloadendpoints, ...)
     Get(GetArgs),
-    #[command(after_help = "Examples:\n  voilectl apply -f pool.yaml\n  voilectl apply -f manifests/ --dry-run\n  \
-        cat peer.yaml | voilectl apply -f -")]
+    #[command(
+        after_help = "Examples:\n  voilectl apply -f pool.yaml\n  voilectl apply -f manifests/ --dry-run\n  \
+        cat peer.yaml | voilectl apply -f -"
+    )]
     /// Create resources, or change those that exist
     Apply(FileArgs),
     /// Create resources; fails for those that exist
     Create(FileArgs),
     /// Replace resources; fails for those that do not exist
     Replace(FileArgs),
-    #[command(after_help = "Example:\n  voilectl patch ippool pool-1 --patch '{\"spec\":{\"disabled\":true}}'")]
+    #[command(
+        after_help = "Example:\n  voilectl patch ippool pool-1 --patch '{\"spec\":{\"disabled\":true}}'"
+    )]
     /// Merge-patch a resource
     Patch(PatchArgs),
-    #[command(after_help = "Examples:\n  voilectl delete bgppeer tor-a\n  voilectl delete -f pool.yaml --ignore-not-found")]
+    #[command(
+        after_help = "Examples:\n  voilectl delete bgppeer tor-a\n  voilectl delete -f pool.yaml --ignore-not-found"
+    )]
     /// Delete resources
     Delete(DeleteArgs),
     #[command(after_help = "Example:\n  voilectl label node worker-1 rack=r2 spare-")]
@@ -172,9 +178,11 @@ pub struct LabelArgs {
 /// `voilectl bgp`.
 #[derive(Debug, Subcommand)]
 pub enum BgpCommand {
-    #[command(after_help = "Examples:\n  voilectl bgp summary\n  voilectl bgp summary --failed\n  \
+    #[command(
+        after_help = "Examples:\n  voilectl bgp summary\n  voilectl bgp summary --failed\n  \
         voilectl bgp summary --node worker-1 -o json\n\n\
-        Exit code 1 when a session is not Established or a node does not report.")]
+        Exit code 1 when a session is not Established or a node does not report."
+    )]
     /// Every session of every node: state, since when, prefixes in and out, why it is down
     Summary {
         /// Only sessions that are not Established
@@ -190,11 +198,15 @@ pub enum BgpCommand {
 #[derive(Debug, Subcommand)]
 pub enum IpamCommand {
     /// Use of pools and blocks
-    #[command(after_help = "Examples:\n  voilectl ipam show\n  voilectl ipam show --show-blocks\n  \
-        voilectl ipam show --ip 10.244.3.17")]
+    #[command(
+        after_help = "Examples:\n  voilectl ipam show\n  voilectl ipam show --show-blocks\n  \
+        voilectl ipam show --ip 10.244.3.17"
+    )]
     Show(IpamShowArgs),
     /// Look for leaks, duplicates, overlaps and disagreements
-    #[command(after_help = "Examples:\n  voilectl ipam check && echo clean\n  voilectl ipam check -o json")]
+    #[command(
+        after_help = "Examples:\n  voilectl ipam check && echo clean\n  voilectl ipam check -o json"
+    )]
     Check,
     /// Release an address that nothing uses any more
     #[command(after_help = "Example:\n  voilectl ipam release --ip 10.244.3.17")]
@@ -204,7 +216,9 @@ pub enum IpamCommand {
         ip: IpAddr,
     },
     /// Change the IPAMConfiguration
-    #[command(after_help = "Example:\n  voilectl ipam configure --strictaffinity true --max-blocks-per-host 4")]
+    #[command(
+        after_help = "Example:\n  voilectl ipam configure --strictaffinity true --max-blocks-per-host 4"
+    )]
     Configure(IpamConfigureArgs),
 }
 
@@ -240,7 +254,9 @@ pub struct IpamConfigureArgs {
 /// `voilectl policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    #[command(after_help = "Examples:\n  voilectl policy show\n  voilectl policy show --pod shop/web-1 -o wide")]
+    #[command(
+        after_help = "Examples:\n  voilectl policy show\n  voilectl policy show --pod shop/web-1 -o wide"
+    )]
     /// Policies in the order in which they are evaluated, and the pods that each selects
     Show {
         /// Only policies that select this pod (`namespace/name`)

@@ -57,7 +57,9 @@ impl<S: Store> Context<S> {
             Ok(listing) => Ok(listing),
             Err(StoreError::NotFound { .. }) => {
                 let (plural, group) = (R::KIND.plural, R::KIND.group);
-                Err(anyhow!("this cluster has no {plural}.{group}; install the CRDs: kubectl apply -f deploy/crds"))
+                Err(anyhow!(
+                    "this cluster has no {plural}.{group}; install the CRDs: kubectl apply -f deploy/crds"
+                ))
             }
             Err(error) => Err(error).with_context(|| format!("cannot list {}", R::KIND.plural)),
         }

@@ -175,7 +175,10 @@ impl Kind {
                     || kind.aliases().contains(&wanted.as_str()))
         };
         // `networkpolicy` means Calico's, as in calicoctl; the Kubernetes one is `networkpolicies.networking.k8s.io`.
-        let found = Self::ALL.iter().filter(fits).max_by_key(|kind| kind.info().group == "projectcalico.org");
+        let found = Self::ALL
+            .iter()
+            .filter(fits)
+            .max_by_key(|kind| kind.info().group == "projectcalico.org");
         found.copied().ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|kind| kind.info().plural).collect();
             anyhow::anyhow!("there is no kind '{name}'; there are {}", known.join(", "))
@@ -196,7 +199,9 @@ impl Kind {
             info.kind == kind && info.api_version() == version
         };
         Self::ALL.iter().find(fits).copied().ok_or_else(|| {
-            anyhow::anyhow!("kind {kind} of {version} is not one that voilectl handles; use kubectl")
+            anyhow::anyhow!(
+                "kind {kind} of {version} is not one that voilectl handles; use kubectl"
+            )
         })
     }
 }

@@ -7,9 +7,9 @@ pub mod cmd;
 pub mod kinds;
 pub mod manifest;
 pub mod output;
-pub mod time;
 #[cfg(test)]
 mod testing;
+pub mod time;
 
 use std::{
     io::{self, Write as _},
@@ -57,9 +57,10 @@ async fn run(cli: &Cli) -> Result<Outcome> {
                 cmd::run(&context, command).await
             }
             // Without a cluster there is still this program's own version to tell.
-            Err(error) if matches!(command, Command::Version) => Err(error.context(
-                format!("voilectl {}; no version of the daemons", env!("CARGO_PKG_VERSION")),
-            )),
+            Err(error) if matches!(command, Command::Version) => Err(error.context(format!(
+                "voilectl {}; no version of the daemons",
+                env!("CARGO_PKG_VERSION")
+            ))),
             Err(error) => Err(error),
         },
     }
@@ -102,9 +103,9 @@ fn print(text: &str) -> Result<()> {
 fn complaint(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error:#}\n");
     let next = error.chain().find_map(|cause| match cause.downcast_ref::<StoreError>()? {
-        StoreError::Unavailable { .. } => {
-            Some("is the API server up? `kubectl version` tells; another cluster: --kubeconfig FILE")
-        }
+        StoreError::Unavailable { .. } => Some(
+            "is the API server up? `kubectl version` tells; another cluster: --kubeconfig FILE",
+        ),
         StoreError::Forbidden { .. } => {
             Some("this user lacks the right; `kubectl auth can-i --list` shows what it may do")
         }

@@ -42,7 +42,8 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Document>> {
 }
 
 fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.retain(|path| {
         matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"))
@@ -63,10 +64,11 @@ fn parse(name: &str, text: &str, documents: &mut Vec<Document>) -> Result<()> {
         let object = Value::deserialize(document).with_context(|| origin.clone())?;
         match object.get("items") {
             Some(Value::Array(items)) if object.get("spec").is_none() => {
-                documents.extend(items.iter().map(|item| Document {
-                    origin: origin.clone(),
-                    object: item.clone(),
-                }));
+                documents.extend(
+                    items
+                        .iter()
+                        .map(|item| Document { origin: origin.clone(), object: item.clone() }),
+                );
             }
             _ if object.is_null() => {}
             _ => documents.push(Document { origin, object }),

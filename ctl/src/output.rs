@@ -32,12 +32,16 @@ impl Table {
     /// Starts a table.
     #[must_use]
     pub fn new(headers: &[&str]) -> Self {
-        Self { headers: headers.iter().map(|&header| header.to_owned()).collect(), rows: Vec::new() }
+        Self {
+            headers: headers.iter().map(|&header| header.to_owned()).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; empty cells print as `-`.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = cells.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell });
+        let cells =
+            cells.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell });
         self.rows.push(cells.collect());
     }
 
@@ -56,7 +60,11 @@ impl Table {
             .enumerate()
             .map(|(column, header)| {
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(header.chars().count())
+                cells
+                    .map(|cell| cell.chars().count())
+                    .max()
+                    .unwrap_or(0)
+                    .max(header.chars().count())
             })
             .collect();
         let mut text = String::new();
@@ -98,6 +106,13 @@ pub fn machine(format: Format, value: &impl Serialize) -> anyhow::Result<Option<
         Format::Yaml => yaml(value).map(Some),
         Format::Table | Format::Wide | Format::Name => Ok(None),
     }
+}
+
+/// Renders a number of things: `1 block`, `2 blocks`.
+#[must_use]
+pub fn count(number: usize, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
 }
 
 #[cfg(test)]

@@ -13,10 +13,15 @@ use crate::{
 /// 2026-11-24T09:00:00Z.
 pub(crate) const NOW: u64 = 1_795_510_800;
 
-/// Puts objects, written as a manifest, into a store.
+/// Puts an object, written as a manifest, into a store; its status separately, as a server wants it.
 pub(crate) async fn put<R: Resource>(store: &MemoryStore, object: Value) {
+    let status = object.get("status").cloned();
     let object: R = serde_json::from_value(object).unwrap();
     store.create(&object).await.unwrap();
+    if let Some(status) = status {
+        let patch = json!({"status": status});
+        store.patch::<R>(&object.key(), Some("status"), &patch).await.unwrap();
+    }
 }
 
 /// Runs a command line and returns its output, or the error, with the exit code.
@@ -76,7 +81,13 @@ pub(crate) async fn report(store: &MemoryStore, node: &str, at: &str, peers: Val
 }
 
 /// A session.
-pub(crate) fn session(name: &str, address: &str, state: &str, since: &str, error: Option<&str>) -> Value {
+pub(crate) fn session(
+    name: &str,
+    address: &str,
+    state: &str,
+    since: &str,
+    error: Option<&str>,
+) -> Value {
     let up = state == "Established";
     let mut session = json!({
         "name": name, "address": address, "localAs": 64601, "peerAs": 65001, "type": "NodePeer",
@@ -95,11 +106,20 @@ pub(crate) fn session(name: &str, address: &str, state: &str, since: &str, error
 
 /// A pool of 10.244.0.0/16.
 pub(crate) async fn pool(store: &MemoryStore) {
-    put::<api::IpPool>(store, json!({"metadata": {"name": "pool-1"}, "spec": {"cidr": "10.244.0.0/16"}})).await;
+    put::<api::IpPool>(
+        store,
+        json!({"metadata": {"name": "pool-1"}, "spec": {"cidr": "10.244.0.0/16"}}),
+    )
+    .await;
 }
 
 /// A block whose first addresses belong to these pods: (`namespace/name`, node).
-pub(crate) async fn block(store: &MemoryStore, cidr: &str, owner: Option<&str>, pods: &[(&str, &str)]) {
+pub(crate) async fn block(
+    store: &MemoryStore,
+    cidr: &str,
+    owner: Option<&str>,
+    pods: &[(&str, &str)],
+) {
     let net: ipnet::IpNet = cidr.parse().unwrap();
     let taken = u32::try_from(pods.len()).unwrap();
     let attributes: Vec<Value> = pods

@@ -16,13 +16,15 @@ pub fn parse(text: &str) -> Option<u64> {
 
 /// Days since 1970-01-01 in the Gregorian calendar; years begin in March so that the leap day is the last.
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let (year, month) =
+        if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
     (365 * year + year / 4 - year / 100 + year / 400 + day_of_year).checked_sub(719_468)
 }
 
 fn numbers<const N: usize>(text: &str, separator: char) -> Option<[u64; N]> {
-    let all: Vec<u64> = text.split(separator).map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let all: Vec<u64> =
+        text.split(separator).map(|part| part.parse().ok()).collect::<Option<_>>()?;
     all.try_into().ok()
 }
 

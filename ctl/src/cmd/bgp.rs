@@ -63,12 +63,17 @@ impl NodeReport {
     #[must_use]
     pub fn problems(&self, now: u64) -> Vec<String> {
         let node = &self.node;
-        let remedy = "look at the log of voile-node on it (is it running, does it reach the API server?)";
+        let remedy =
+            "look at the log of voile-node on it (is it running, does it reach the API server?)";
         match self.report {
-            Freshness::Missing => return vec![format!("{node}: its daemon never reported; {remedy}")],
+            Freshness::Missing => {
+                return vec![format!("{node}: its daemon never reported; {remedy}")];
+            }
             Freshness::Stale => {
                 let age = time::age(self.age_seconds.unwrap_or_default());
-                return vec![format!("{node}: last report is {age} old, its sessions are not known now; {remedy}")];
+                return vec![format!(
+                    "{node}: last report is {age} old, its sessions are not known now; {remedy}"
+                )];
             }
             Freshness::Fresh => {}
         }
@@ -104,7 +109,9 @@ fn peer(session: &PeerStatus) -> String {
 }
 
 /// Reads the reports of all nodes, by name.
-pub(super) async fn reports<S: Store>(context: &Context<S>) -> Result<(Vec<NodeReport>, Vec<String>)> {
+pub(super) async fn reports<S: Store>(
+    context: &Context<S>,
+) -> Result<(Vec<NodeReport>, Vec<String>)> {
     let nodes = context.list::<Node>().await?;
     let states = context.list::<NodeNetworkState>().await?;
     let names: BTreeSet<String> = nodes
@@ -162,9 +169,15 @@ pub async fn summary<S: Store>(
     Ok(Outcome { text, finding })
 }
 
-fn render<S>(reports: &[NodeReport], problems: &[String], context: &Context<S>, failed: bool) -> String {
+fn render<S>(
+    reports: &[NodeReport],
+    problems: &[String],
+    context: &Context<S>,
+    failed: bool,
+) -> String {
     let wide = context.format == Format::Wide;
-    let mut headers = vec!["NODE", "PEER", "LOCAL-AS", "PEER-AS", "STATE", "UP", "RCV", "ACC", "ADV", "GR"];
+    let mut headers =
+        vec!["NODE", "PEER", "LOCAL-AS", "PEER-AS", "STATE", "UP", "RCV", "ACC", "ADV", "GR"];
     if wide {
         headers.extend(["INST", "FAMILIES", "BFD", "TYPE"]);
     }
@@ -178,16 +191,20 @@ fn render<S>(reports: &[NodeReport], problems: &[String], context: &Context<S>, 
             let mut cells = vec![String::new(); headers.len()];
             if let [name, _, _, _, state, ..] = cells.as_mut_slice() {
                 name.clone_from(&report.node);
-                *state = if report.report == Freshness::Missing { "(no report)" } else { "(stale)" }.to_owned();
+                *state =
+                    if report.report == Freshness::Missing { "(no report)" } else { "(stale)" }
+                        .to_owned();
             }
             table.row(cells);
         }
     }
     let mut text = if table.is_empty() { String::new() } else { table.render() };
     if !failed {
-        let sessions = || reports.iter().flat_map(|report| report.sessions.iter().map(move |s| (report, s)));
+        let sessions =
+            || reports.iter().flat_map(|report| report.sessions.iter().map(move |s| (report, s)));
         let up = sessions().filter(|(r, s)| r.report == Freshness::Fresh && established(s)).count();
         match sessions().count() {
+            0 if !problems.is_empty() => {}
             0 => text.push_str("no BGP sessions; a BGPPeer or the node-to-node mesh makes them\n"),
             all => drop(writeln!(text, "{up}/{all} established")),
         }
@@ -220,12 +237,16 @@ fn row(report: &NodeReport, session: &PeerStatus, now: u64, wide: bool) -> Vec<S
         cells.push(session.installed.to_string());
         cells.push(session.families.join(","));
         cells.push(session.bfd.clone().unwrap_or_default());
-        cells.push(serde_json::to_value(session.peer_type).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default());
+        cells.push(
+            serde_json::to_value(session.peer_type)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+        );
     }
     cells.push(session.last_error.clone().unwrap_or_default());
     cells
 }
-
 
 #[cfg(test)]
 mod tests;

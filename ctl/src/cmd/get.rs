@@ -1,6 +1,6 @@
 //! `voilectl get`.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use api::{Key, Resource, Scope};
 use serde_json::{Value, json};
 use store::{ListOptions, Store};
@@ -18,11 +18,14 @@ use crate::{
 /// Unknown kinds and whatever the API server answers.
 pub async fn run<S: Store>(context: &Context<S>, args: &GetArgs) -> Result<Outcome> {
     let kind = Kind::find(&args.kind)?;
-    let objects = with_kind!(kind, R => fetch::<S, R>(context, kind, args).await?);
-    if objects.is_empty() && matches!(context.format, Format::Table | Format::Wide) {
+    let (objects, problems) = with_kind!(kind, R => fetch::<S, R>(context, kind, args).await?);
+    if objects.is_empty()
+        && problems.is_empty()
+        && matches!(context.format, Format::Table | Format::Wide)
+    {
         return Ok(Outcome::ok(format!("no {} found\n", kind.info().plural)));
     }
-    Ok(Outcome::ok(match context.format {
+    let mut text = match context.format {
         Format::Json => render_json(&list(&objects, args))?,
         Format::Yaml => yaml(&list(&objects, args))?,
         Format::Name => objects
@@ -30,10 +33,18 @@ pub async fn run<S: Store>(context: &Context<S>, args: &GetArgs) -> Result<Outco
             .map(|object| format!("{}/{}\n", kind.info().plural, cell(object, "/metadata/name")))
             .collect(),
         Format::Table | Format::Wide => table(kind, &objects, context.format == Format::Wide, args),
-    }))
+    };
+    if matches!(context.format, Format::Table | Format::Wide) {
+        problems.iter().for_each(|problem| text.push_str(&format!("problem: {problem}\n")));
+    }
+    Ok(Outcome { text, finding: !problems.is_empty() })
 }
 
-async fn fetch<S: Store, R: Resource>(context: &Context<S>, kind: Kind, args: &GetArgs) -> Result<Vec<Value>> {
+async fn fetch<S: Store, R: Resource>(
+    context: &Context<S>,
+    kind: Kind,
+    args: &GetArgs,
+) -> Result<(Vec<Value>, Vec<String>)> {
     let namespace = namespace(kind, args.namespace.as_deref());
     if args.names.is_empty() {
         let mut options = ListOptions::default();
@@ -42,15 +53,22 @@ async fn fetch<S: Store, R: Resource>(context: &Context<S>, kind: Kind, args: &G
         {
             options = options.namespace(namespace);
         }
-        let listing = context.store.list::<R>(&options).await?;
-        return Ok(listing.items.iter().map(|item| typed(kind, item.raw())).collect());
+        let listing = context.list_with::<R>(&options).await?;
+        let problem = |(key, why): &(Key, String)| {
+            format!("{} {key}: {why}; kubectl can show and change it", kind.info().kind)
+        };
+        let objects = listing.items.iter().map(|item| typed(kind, item.raw())).collect();
+        return Ok((objects, listing.malformed.iter().map(problem).collect()));
     }
     let mut objects = Vec::new();
     for name in &args.names {
         let key = Key { namespace: namespace.clone(), name: name.clone() };
-        objects.push(typed(kind, context.store.get::<R>(&key).await?.raw()));
+        let found = context.store.get::<R>(&key).await.with_context(|| {
+            format!("cannot get {name}; `voilectl get {}` lists what there is", kind.info().plural)
+        })?;
+        objects.push(typed(kind, found.raw()));
     }
-    Ok(objects)
+    Ok((objects, Vec::new()))
 }
 
 /// Items of a list come without apiVersion and kind; people and `apply -f` want them.
@@ -79,8 +97,7 @@ fn list(objects: &[Value], args: &GetArgs) -> Value {
 }
 
 fn table(kind: Kind, objects: &[Value], wide: bool, args: &GetArgs) -> String {
-    let columns: Vec<_> =
-        kind.columns().iter().filter(|column| wide || !column.wide).collect();
+    let columns: Vec<_> = kind.columns().iter().filter(|column| wide || !column.wide).collect();
     let namespaced = kind.info().scope == Scope::Namespaced && args.all_namespaces;
     let mut headers = if namespaced { vec!["NAMESPACE", "NAME"] } else { vec!["NAME"] };
     headers.extend(columns.iter().map(|column| column.header));

@@ -52,12 +52,12 @@ impl Block {
 
     /// Addresses that are taken, in order.
     pub(super) fn taken(&self) -> impl Iterator<Item = Taken<'_>> {
-        static NOTHING: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+        static NOTHING: std::collections::BTreeMap<String, String> =
+            std::collections::BTreeMap::new();
         let entries = self.object.spec.allocations.iter().enumerate();
         entries.filter_map(|(ordinal, index)| {
-            let attribute = index.and_then(|index| {
-                self.object.spec.attributes.get(usize::try_from(index).ok()?)
-            });
+            let attribute = index
+                .and_then(|index| self.object.spec.attributes.get(usize::try_from(index).ok()?));
             index.as_ref()?;
             Some(Taken {
                 address: address_at(&self.net, ordinal)?,
@@ -118,7 +118,9 @@ impl Inventory {
         for pool in items(context.list::<IpPool>().await?, "IPPool", &mut problems) {
             match parse_net(&pool.spec.cidr) {
                 Ok(net) => pools.push((net, pool)),
-                Err(error) => problems.push(format!("IPPool {}: cidr: {error}", pool.metadata.name)),
+                Err(error) => {
+                    problems.push(format!("IPPool {}: cidr: {error}", pool.metadata.name))
+                }
             }
         }
         let mut blocks = Vec::new();
@@ -134,7 +136,9 @@ impl Inventory {
             }
         }
         let mut reserved = Vec::new();
-        for reservation in items(context.list::<IpReservation>().await?, "IPReservation", &mut problems) {
+        for reservation in
+            items(context.list::<IpReservation>().await?, "IPReservation", &mut problems)
+        {
             for cidr in &reservation.spec.reserved_cidrs {
                 match parse_net(cidr) {
                     Ok(net) => reserved.push(net),

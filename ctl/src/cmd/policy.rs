@@ -55,9 +55,7 @@ impl World {
         world.take(context, Update::NetworkSet, |_| {}).await?;
         world.take(context, Update::GlobalNetworkSet, |_| {}).await?;
         world.take(context, Update::EndpointSlice, |_| {}).await?;
-        world
-            .take(context, Update::KubernetesNetworkPolicy, |_| {})
-            .await?;
+        world.take(context, Update::KubernetesNetworkPolicy, |_| {}).await?;
         world.take(context, Update::NetworkPolicy, |_| {}).await?;
         world.take(context, Update::GlobalNetworkPolicy, |_| {}).await?;
         let understood = world.model.problems();
@@ -80,7 +78,8 @@ impl World {
         let kind = R::KIND.kind;
         let malformed = listing.malformed.iter();
         self.problems.extend(
-            malformed.map(|(key, why)| format!("{kind} {key}: cannot be read and does nothing: {why}")),
+            malformed
+                .map(|(key, why)| format!("{kind} {key}: cannot be read and does nothing: {why}")),
         );
         Ok(())
     }

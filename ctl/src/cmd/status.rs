@@ -14,7 +14,7 @@ use super::{
     policy::World,
 };
 use crate::{
-    output::{Format, Table, machine},
+    output::{Format, Table, count, machine},
     time,
 };
 
@@ -60,7 +60,10 @@ pub async fn status<S: Store>(context: &Context<S>) -> Result<Outcome> {
         problems.extend(report.problems(context.now));
         let failed = states.get(&report.node).and_then(|state| state.policy.as_ref());
         if let Some(error) = failed.and_then(|policy| policy.last_error.as_deref()) {
-            problems.push(format!("{}: policy could not be written to the kernel: {error}", report.node));
+            problems.push(format!(
+                "{}: policy could not be written to the kernel: {error}",
+                report.node
+            ));
         }
     }
     problems.extend(blocks.findings().iter().map(|finding| format!("ipam: {finding}")));
@@ -70,23 +73,32 @@ pub async fn status<S: Store>(context: &Context<S>) -> Result<Outcome> {
         return Ok(Outcome { text, finding });
     }
     if context.format == Format::Name {
-        return Ok(Outcome { text: lines.iter().map(|line| format!("{}\n", line.node)).collect(), finding });
+        return Ok(Outcome {
+            text: lines.iter().map(|line| format!("{}\n", line.node)).collect(),
+            finding,
+        });
     }
     let mut text = table(&lines);
-    let policies = world.policies().len();
-    let (taken, count) = blocks.totals();
-    text.push_str(&format!("\n{count} blocks with {taken} addresses in use, {policies} policies, {} pods\n", world.pods.len()));
+    let (taken, owned) = blocks.totals();
+    text.push_str(&format!(
+        "\n{}, addresses in use: {taken}, policies: {}, pods: {}\n",
+        count(owned, "block"),
+        world.policies().len(),
+        world.pods.len()
+    ));
     match problems.len() {
         0 => text.push_str("no problems\n"),
         number => {
-            text.push_str(&format!("{number} {}:\n", if number == 1 { "problem" } else { "problems" }));
+            text.push_str(&format!("{}:\n", count(number, "problem")));
             problems.iter().for_each(|problem| text.push_str(&format!("  {problem}\n")));
         }
     }
     Ok(Outcome { text, finding })
 }
 
-async fn states<S: Store>(context: &Context<S>) -> Result<BTreeMap<String, NodeNetworkStateStatus>> {
+async fn states<S: Store>(
+    context: &Context<S>,
+) -> Result<BTreeMap<String, NodeNetworkStateStatus>> {
     let listing = context.list::<NodeNetworkState>().await?;
     let states = listing.items.into_iter().map(store::Stored::into_inner);
     Ok(states.filter_map(|state| Some((state.metadata.name, state.status?))).collect())
@@ -103,7 +115,11 @@ fn line(report: &NodeReport, state: Option<&NodeNetworkStateStatus>, blocks: usi
         age_seconds: report.age_seconds,
         version: daemon.map(|daemon| daemon.version.clone()),
         asn: bgp.map(|bgp| bgp.local_as),
-        established: report.sessions.iter().filter(|session| session.state == "Established").count(),
+        established: report
+            .sessions
+            .iter()
+            .filter(|session| session.state == "Established")
+            .count(),
         sessions: report.sessions.len(),
         blocks,
         endpoints: policy.map_or(0, |policy| policy.local_endpoints),
@@ -114,7 +130,15 @@ fn line(report: &NodeReport, state: Option<&NodeNetworkStateStatus>, blocks: usi
 
 fn table(lines: &[NodeLine]) -> String {
     let mut table = Table::new(&[
-        "NODE", "REPORT", "VERSION", "ASN", "SESSIONS", "BGP-ROUTES", "BLOCKS", "PODS", "POLICIES",
+        "NODE",
+        "REPORT",
+        "VERSION",
+        "ASN",
+        "SESSIONS",
+        "BGP-ROUTES",
+        "BLOCKS",
+        "PODS",
+        "POLICIES",
     ]);
     for line in lines {
         let age = time::age(line.age_seconds.unwrap_or_default());
@@ -164,11 +188,13 @@ pub async fn version<S: Store>(context: &Context<S>) -> Result<Outcome> {
     table.row(["voilectl".to_owned(), client.to_owned()]);
     for (name, version) in versions {
         let version = version.filter(|version| !version.is_empty());
-        table.row([format!("voile-node on {name}"), version.unwrap_or_else(|| "(no report)".to_owned())]);
+        table.row([
+            format!("voile-node on {name}"),
+            version.unwrap_or_else(|| "(no report)".to_owned()),
+        ]);
     }
     Ok(Outcome::ok(table.render()))
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,9 @@ pub fn validate(args: &FileArgs) -> Result<Outcome> {
     let lines = documents.iter().zip(kinds);
     Ok(Outcome::ok(
         lines
-            .map(|(document, kind)| format!("{}/{} valid\n", kind.info().kind, name(&document.object)))
+            .map(|(document, kind)| {
+                format!("{}/{} valid\n", kind.info().kind, name(&document.object))
+            })
             .collect::<String>(),
     ))
 }
@@ -86,8 +88,8 @@ fn complaints<R: Resource>(kind: Kind, object: &Value) -> Vec<String> {
     if name(object).is_empty() {
         complaints.push("metadata.name: must be given".to_owned());
     }
-    match serde_json::from_value::<R>(object.clone()) {
-        Err(error) => complaints.push(error.to_string()),
+    match serde_path_to_error::deserialize::<_, R>(object) {
+        Err(error) => complaints.push(format!("{}: {}", error.path(), error.inner())),
         Ok(typed) => {
             if let Ok(back) = serde_json::to_value(&typed) {
                 unknown_fields(object, &back, "", &mut complaints);
@@ -145,6 +147,7 @@ async fn send<S: Store, R: Resource>(
     verb: Verb,
 ) -> Result<&'static str> {
     let mut wanted: R = serde_json::from_value(object.clone())?;
+    forget_server_side(wanted.meta_mut());
     if kind.info().scope == Scope::Namespaced && wanted.meta().namespace.is_none() {
         wanted.meta_mut().namespace = Some("default".to_owned());
     }
@@ -154,6 +157,12 @@ async fn send<S: Store, R: Resource>(
             Err(StoreError::AlreadyExists { .. }) if verb == Verb::Apply => {}
             Err(error) => return Err(error.into()),
         }
+    }
+    if verb == Verb::Apply && kind.info().group != "projectcalico.org" {
+        // Kubernetes' own objects have other owners: what the manifest does not say stays.
+        let patch = json!({"metadata": wanted.meta(), "spec": object.get("spec")});
+        context.store.patch::<R>(&wanted.key(), None, &without_nulls(patch)).await?;
+        return Ok("configured");
     }
     for _ in 0..5 {
         let mut stored = context.store.get::<R>(&wanted.key()).await?;
@@ -167,6 +176,23 @@ async fn send<S: Store, R: Resource>(
         }
     }
     bail!("someone else keeps changing it; try again")
+}
+
+/// What `get -o yaml` printed can be applied again: the server's own fields are no wish.
+fn forget_server_side(meta: &mut api::ObjectMeta) {
+    meta.uid = None;
+    meta.resource_version = None;
+    meta.generation = None;
+    meta.creation_timestamp = None;
+    meta.extra.remove("managedFields");
+}
+
+/// In a merge patch (RFC 7386) null would delete.
+fn without_nulls(mut patch: Value) -> Value {
+    if let Some(fields) = patch.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    patch
 }
 
 /// Metadata that the server and other clients own stays; labels and annotations of the manifest are added.
@@ -183,11 +209,13 @@ fn keep_server_side(stored: &api::ObjectMeta, next: &mut api::ObjectMeta) {
 /// A patch that is no JSON or YAML object, and whatever the API server answers.
 pub async fn patch<S: Store>(context: &Context<S>, args: &PatchArgs) -> Result<Outcome> {
     let kind = Kind::find(&args.kind)?;
-    let patch: Value = serde_norway::from_str(&args.patch).context("the patch is neither JSON nor YAML")?;
+    let patch: Value =
+        serde_norway::from_str(&args.patch).context("the patch is neither JSON nor YAML")?;
     if !patch.is_object() {
         bail!("the patch must be an object, such as '{{\"spec\":{{\"disabled\":true}}}}'");
     }
-    let key = Key { namespace: namespace(kind, args.namespace.as_deref()), name: args.name.clone() };
+    let key =
+        Key { namespace: namespace(kind, args.namespace.as_deref()), name: args.name.clone() };
     with_kind!(kind, R => context.store.patch::<R>(&key, None, &patch).await.map(drop))?;
     Ok(Outcome::ok(format!("{}/{} patched\n", kind.info().kind, args.name)))
 }
@@ -208,7 +236,8 @@ pub async fn label<S: Store>(context: &Context<S>, args: &LabelArgs) -> Result<O
             bail!("'{label}' is no label: write key=value to set it, key- to remove it");
         }
     }
-    let key = Key { namespace: namespace(kind, args.namespace.as_deref()), name: args.name.clone() };
+    let key =
+        Key { namespace: namespace(kind, args.namespace.as_deref()), name: args.name.clone() };
     let patch = json!({"metadata": {"labels": labels}});
     with_kind!(kind, R => context.store.patch::<R>(&key, None, &patch).await.map(drop))?;
     Ok(Outcome::ok(format!("{}/{} labeled\n", kind.info().kind, args.name)))
@@ -223,15 +252,18 @@ pub async fn delete<S: Store>(context: &Context<S>, args: &DeleteArgs) -> Result
     for document in manifest::read(&args.filename)? {
         let kind = Kind::of_manifest(&document.object).with_context(|| document.origin.clone())?;
         let given = document.object.pointer("/metadata/namespace").and_then(Value::as_str);
-        let key = Key { namespace: namespace(kind, given), name: name(&document.object).to_owned() };
+        let key =
+            Key { namespace: namespace(kind, given), name: name(&document.object).to_owned() };
         targets.push((kind, key));
     }
     if let Some(kind) = &args.kind {
         let kind = Kind::find(kind)?;
         let namespace = namespace(kind, args.namespace.as_deref());
-        targets.extend(args.names.iter().map(|name| {
-            (kind, Key { namespace: namespace.clone(), name: name.clone() })
-        }));
+        targets.extend(
+            args.names
+                .iter()
+                .map(|name| (kind, Key { namespace: namespace.clone(), name: name.clone() })),
+        );
     }
     if targets.is_empty() {
         bail!("nothing to delete: give KIND NAME, or -f FILE");

@@ -14,7 +14,13 @@ async fn cluster() -> MemoryStore {
     let up = session("tor-a", "10.0.1.1", "Established", "2026-11-21T07:00:00Z", None);
     let cause = "sent OPEN Message Error/Bad Peer AS: peer says 65011, configured 65001";
     let down = session("tor-a", "10.0.1.1", "Active", "2026-11-24T08:55:00Z", Some(cause));
-    let plain = session("10.0.1.2", "10.0.1.2", "Established", "2026-11-24T08:59:15Z", Some("hold timer expired"));
+    let plain = session(
+        "10.0.1.2",
+        "10.0.1.2",
+        "Established",
+        "2026-11-24T08:59:15Z",
+        Some("hold timer expired"),
+    );
     report(&store, "worker-1", FRESH, json!([up.clone(), plain])).await;
     report(&store, "worker-2", FRESH, json!([up.clone(), down])).await;
     report(&store, "worker-3", "2026-11-24T08:56:48Z", json!([up])).await;
@@ -75,7 +81,8 @@ async fn wide_and_json_have_everything() {
           }
         ]
         exit code 1
-    "#]].assert_eq(&run(&store, &["bgp", "summary", "--node", "worker-4", "-o", "json"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "summary", "--node", "worker-4", "-o", "json"]).await);
 }
 
 #[tokio::test]
@@ -84,9 +91,11 @@ async fn unknown_nodes_and_empty_clusters_say_so() {
     expect![[r#"
         error: there is no node 'worker-9'; there are worker-1, worker-2, worker-3, worker-4
         exit code 2
-    "#]].assert_eq(&run(&store, &["bgp", "summary", "--node", "worker-9"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "summary", "--node", "worker-9"]).await);
     expect![[r#"
         no BGP sessions; a BGPPeer or the node-to-node mesh makes them
         exit code 0
-    "#]].assert_eq(&run(&MemoryStore::new(), &["bgp", "summary"]).await);
+    "#]]
+    .assert_eq(&run(&MemoryStore::new(), &["bgp", "summary"]).await);
 }

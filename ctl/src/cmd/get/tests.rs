@@ -22,7 +22,8 @@ async fn tables_of_the_kinds_people_ask_for_most() {
         worker-1   64601   10.0.0.1/32   fd00::1/128
         worker-2   64602   10.0.0.2/32   fd00::2/128
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "nodes"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "nodes"]).await);
     expect![[r#"
         NAME     CIDR            SELECTOR   BLOCKSIZE   NAT   IPIPMODE   VXLANMODE   DISABLED   DISABLEBGPEXPORT   ASSIGNMENTMODE
         pool-1   10.244.0.0/16   all()      -           -     -          -           -          -                  Automatic
@@ -33,16 +34,19 @@ async fn tables_of_the_kinds_people_ask_for_most() {
         default     tool    worker-1   -       10.244.0.2/32
         shop        web-1   worker-1   -       10.244.0.1/32
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "wep", "-A"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "wep", "-A"]).await);
     expect![[r#"
         NAME   NODE       PHASE   NETWORKS
         tool   worker-1   -       10.244.0.2/32
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "pods"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "pods"]).await);
     expect![[r#"
         no bgppeers found
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "bgppeers"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "bgppeers"]).await);
 }
 
 #[tokio::test]
@@ -62,12 +66,14 @@ async fn machine_formats_can_be_applied_again() {
           nodeSelector: all()
           assignmentMode: Automatic
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "ippool", "pool-1", "-o", "yaml"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "ippool", "pool-1", "-o", "yaml"]).await);
     expect![[r#"
         nodes/worker-1
         nodes/worker-2
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "nodes", "-o", "name"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "nodes", "-o", "name"]).await);
 }
 
 #[tokio::test]
@@ -76,7 +82,8 @@ async fn what_does_not_exist_is_named() {
     expect![[r#"
         error: Node worker-9 not found
         exit code 2
-    "#]].assert_eq(&run(&store, &["get", "node", "worker-9"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "node", "worker-9"]).await);
     let text = run(&store, &["get", "frobs"]).await;
     assert!(text.starts_with("error: there is no kind 'frobs'; there are nodes, pods, "), "{text}");
 }
@@ -88,6 +95,9 @@ async fn every_kind_can_be_listed() {
         let info = kind.info();
         let name = format!("{}.{}", info.plural, info.group);
         let name = name.trim_end_matches('.');
-        assert_eq!(run(&store, &["get", name, "-A"]).await, format!("no {} found\nexit code 0\n", info.plural));
+        assert_eq!(
+            run(&store, &["get", name, "-A"]).await,
+            format!("no {} found\nexit code 0\n", info.plural)
+        );
     }
 }

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use api::{IpamBlock, IpamConfiguration, IpamConfigurationSpec, IpamHandle, Key, Pod, Resource as _};
+use api::{
+    IpamBlock, IpamConfiguration, IpamConfigurationSpec, IpamHandle, Key, Pod, Resource as _,
+};
 use store::{DeletePreconditions, Store, StoreError, Stored};
 
 use super::Inventory;
@@ -59,7 +61,8 @@ async fn holder<S: Store>(context: &Context<S>, ip: IpAddr) -> Result<Option<Key
 /// Frees an ordinal as Calico does (`ipam_block.go`): to the end of the queue, and attributes that nobody uses go.
 fn without(mut stored: Stored<IpamBlock>, net: &ipnet::IpNet, ip: IpAddr) -> Stored<IpamBlock> {
     let spec = &mut stored.spec;
-    let found = (0..spec.allocations.len()).find(|ordinal| super::address_at(net, *ordinal) == Some(ip));
+    let found =
+        (0..spec.allocations.len()).find(|ordinal| super::address_at(net, *ordinal) == Some(ip));
     let Some(ordinal) = found else { return stored };
     if let Some(slot) = spec.allocations.get_mut(ordinal) {
         *slot = None;
@@ -69,7 +72,9 @@ fn without(mut stored: Stored<IpamBlock>, net: &ipnet::IpNet, ip: IpAddr) -> Sto
     spec.sequence_number = spec.sequence_number.wrapping_add(1);
     let mut kept = Vec::new();
     for (index, attribute) in std::mem::take(&mut spec.attributes).into_iter().enumerate() {
-        let used = |slot: &&mut Option<u32>| slot.and_then(|slot| usize::try_from(slot).ok()) == Some(index);
+        let used = |slot: &&mut Option<u32>| {
+            slot.and_then(|slot| usize::try_from(slot).ok()) == Some(index)
+        };
         let mut slots = spec.allocations.iter_mut().filter(used).peekable();
         if slots.peek().is_some() {
             let new = u32::try_from(kept.len()).ok();
@@ -110,14 +115,19 @@ async fn count_down<S: Store>(context: &Context<S>, handle: &str, block: &str) -
             Err(error) => return Err(error.into()),
         }
     }
-    bail!("the address is free, but handle {handle} keeps changing; `voilectl ipam check` will tell")
+    bail!(
+        "the address is free, but handle {handle} keeps changing; `voilectl ipam check` will tell"
+    )
 }
 
 /// Runs `configure`.
 ///
 /// # Errors
 /// A change that Calico refuses too, and whatever the API server answers.
-pub async fn configure<S: Store>(context: &Context<S>, args: &IpamConfigureArgs) -> Result<Outcome> {
+pub async fn configure<S: Store>(
+    context: &Context<S>,
+    args: &IpamConfigureArgs,
+) -> Result<Outcome> {
     let key = Key::cluster("default");
     for _ in 0..TRIES {
         let existing = match context.store.get::<IpamConfiguration>(&key).await {
@@ -125,15 +135,20 @@ pub async fn configure<S: Store>(context: &Context<S>, args: &IpamConfigureArgs)
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let mut spec = existing.as_ref().map_or_else(IpamConfigurationSpec::default, |e| e.spec.clone());
+        let mut spec =
+            existing.as_ref().map_or_else(IpamConfigurationSpec::default, |e| e.spec.clone());
         spec.strict_affinity = args.strictaffinity.unwrap_or(spec.strict_affinity);
         spec.max_blocks_per_host = args.max_blocks_per_host.unwrap_or(spec.max_blocks_per_host);
         // Both rules are calicoctl's (`commands/ipam/configure.go`).
         if !spec.strict_affinity && !spec.auto_allocate_blocks {
-            bail!("strictAffinity=false needs autoAllocateBlocks=true, or nodes could borrow without owning a block");
+            bail!(
+                "strictAffinity=false needs autoAllocateBlocks=true, or nodes could borrow without owning a block"
+            );
         }
         if spec.max_blocks_per_host > 0 && !spec.strict_affinity {
-            bail!("--max-blocks-per-host needs --strictaffinity true, or nodes would borrow past the limit");
+            bail!(
+                "--max-blocks-per-host needs --strictaffinity true, or nodes would borrow past the limit"
+            );
         }
         let result = match existing {
             Some(mut stored) => {

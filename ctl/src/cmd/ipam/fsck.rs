@@ -54,7 +54,9 @@ pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
         Some(text) => text.split(',').collect(),
         None => status
             .iter()
-            .flat_map(|status| status.pod_ips.iter().map(|one| one.ip.as_str()).chain(status.pod_ip.as_deref()))
+            .flat_map(|status| {
+                status.pod_ips.iter().map(|one| one.ip.as_str()).chain(status.pod_ip.as_deref())
+            })
             .collect(),
     };
     texts.into_iter().filter_map(|text| text.split('/').next()?.trim().parse().ok()).collect()

@@ -85,7 +85,8 @@ fn uses(inventory: &Inventory, show_blocks: bool) -> Vec<Use> {
     }
     if show_blocks {
         let outside = inventory.blocks.iter();
-        let outside = outside.filter(|block| !inventory.pools.iter().any(|(net, _)| net.contains(&block.net)));
+        let outside = outside
+            .filter(|block| !inventory.pools.iter().any(|(net, _)| net.contains(&block.net)));
         rows.extend(outside.map(|block| block_row(block, inventory)));
     }
     rows
@@ -96,9 +97,16 @@ fn block_row(block: &Block, inventory: &Inventory) -> Use {
     row("Block", block.net, block.in_use(), Some(owner), inventory)
 }
 
-fn row(grouping: &'static str, cidr: IpNet, in_use: u128, owner: Option<String>, inventory: &Inventory) -> Use {
+fn row(
+    grouping: &'static str,
+    cidr: IpNet,
+    in_use: u128,
+    owner: Option<String>,
+    inventory: &Inventory,
+) -> Use {
     let total = size(&cidr);
-    let reserved = inventory.reserved.iter().map(|net| overlap(net, &cidr)).sum::<u128>().min(total);
+    let reserved =
+        inventory.reserved.iter().map(|net| overlap(net, &cidr)).sum::<u128>().min(total);
     let free = total.saturating_sub(in_use).saturating_sub(reserved);
     Use { grouping, cidr, total, in_use, reserved, free, owner }
 }
@@ -115,7 +123,8 @@ fn overlap(one: &IpNet, other: &IpNet) -> u128 {
 }
 
 fn table(rows: &[Use], owners: bool) -> String {
-    let mut headers = vec!["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"];
+    let mut headers =
+        vec!["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"];
     if owners {
         headers.push("OWNER");
     }
@@ -140,7 +149,11 @@ fn table(rows: &[Use], owners: bool) -> String {
 
 /// Exact up to a billion, above that the power of two: nobody reads 20 digits.
 fn number(value: u128) -> String {
-    if value < 1_000_000_000 { value.to_string() } else { format!("~2^{}", (value + value / 2).ilog2()) }
+    if value < 1_000_000_000 {
+        value.to_string()
+    } else {
+        format!("~2^{}", (value + value / 2).ilog2())
+    }
 }
 
 fn percent(part: u128, total: u128) -> u128 {
@@ -173,7 +186,11 @@ fn one<S: Store>(context: &Context<S>, inventory: &Inventory, ip: IpAddr) -> Res
     };
     text.push_str(&format!("Pool:   {} ({})\n", pool.metadata.name, pool.spec.cidr));
     if let Some(block) = block {
-        text.push_str(&format!("Block:  {} of {}\n", block.net, owner.as_deref().unwrap_or("nobody")));
+        text.push_str(&format!(
+            "Block:  {} of {}\n",
+            block.net,
+            owner.as_deref().unwrap_or("nobody")
+        ));
     }
     if let Some(taken) = taken {
         text.push_str(&format!("Handle: {}\n", taken.handle.unwrap_or("-")));

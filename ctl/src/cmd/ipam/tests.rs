@@ -15,7 +15,13 @@ async fn cluster() -> MemoryStore {
     put::<api::IpReservation>(&store, reservation).await;
     pod(&store, "shop/web-1", json!({}), "10.244.0.0", "worker-1").await;
     pod(&store, "shop/web-2", json!({}), "10.244.0.1", "worker-2").await;
-    block(&store, "10.244.0.0/26", Some("worker-1"), &[("shop/web-1", "worker-1"), ("shop/web-2", "worker-2")]).await;
+    block(
+        &store,
+        "10.244.0.0/26",
+        Some("worker-1"),
+        &[("shop/web-1", "worker-1"), ("shop/web-2", "worker-2")],
+    )
+    .await;
     block(&store, "10.244.0.64/26", Some("worker-2"), &[]).await;
     store
 }
@@ -28,7 +34,8 @@ async fn show_counts_as_calicoctl_does() {
         IP Pool    10.244.0.0/16      65536       2 (0%)       256 (0%)       65278 (100%)
         IP Pool    fd00:10:244::/48   ~2^80       0 (0%)       0 (0%)         ~2^80 (100%)
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "show"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "show"]).await);
     expect![[r#"
         GROUPING   CIDR               IPS TOTAL   IPS IN USE   IPS RESERVED   IPS FREE       OWNER
         IP Pool    10.244.0.0/16      65536       2 (0%)       256 (0%)       65278 (100%)   -
@@ -40,7 +47,8 @@ async fn show_counts_as_calicoctl_does() {
     expect![[r#"
         no IP pools; create one: voilectl apply -f pool.yaml
         exit code 0
-    "#]].assert_eq(&run(&MemoryStore::new(), &["ipam", "show"]).await);
+    "#]]
+    .assert_eq(&run(&MemoryStore::new(), &["ipam", "show"]).await);
 }
 
 #[tokio::test]
@@ -55,17 +63,20 @@ async fn show_ip_names_the_owner() {
           node: worker-2
           pod: web-2
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "show", "--ip", "10.244.0.1"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "show", "--ip", "10.244.0.1"]).await);
     expect![[r#"
         IP 10.244.0.70 is not assigned
         Pool:   pool-1 (10.244.0.0/16)
         Block:  10.244.0.64/26 of worker-2
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "show", "--ip", "10.244.0.70"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "show", "--ip", "10.244.0.70"]).await);
     expect![[r#"
         error: 192.0.2.1 is in no IP pool; `voilectl get ippools` lists them
         exit code 2
-    "#]].assert_eq(&run(&store, &["ipam", "show", "--ip", "192.0.2.1"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "show", "--ip", "192.0.2.1"]).await);
 }
 
 #[tokio::test]
@@ -75,7 +86,8 @@ async fn borrowed_addresses_name_both_nodes() {
         IP           BORROWING-NODE   BLOCK           BLOCK OWNER   TYPE   ALLOCATED-TO
         10.244.0.1   worker-2         10.244.0.0/26   worker-1      pod    pod shop/web-2
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "show", "--show-borrowed"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "show", "--show-borrowed"]).await);
 }
 
 #[tokio::test]
@@ -88,7 +100,14 @@ async fn configuration_is_shown_and_changed_with_calicoctls_rules() {
     expect![[r#"
         IPAMConfiguration/default configured: strictAffinity=true maxBlocksPerHost=4
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "configure", "--strictaffinity", "true", "--max-blocks-per-host", "4"]).await);
+    "#]]
+    .assert_eq(
+        &run(
+            &store,
+            &["ipam", "configure", "--strictaffinity", "true", "--max-blocks-per-host", "4"],
+        )
+        .await,
+    );
     expect![[r#"
         PROPERTY             VALUE
         StrictAffinity       true
@@ -96,7 +115,8 @@ async fn configuration_is_shown_and_changed_with_calicoctls_rules() {
         MaxBlocksPerHost     4
         IPCooldownSeconds    0
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "show", "--show-configuration"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "show", "--show-configuration"]).await);
 }
 
 #[tokio::test]
@@ -105,29 +125,38 @@ async fn release_refuses_what_a_pod_has_and_frees_what_nobody_has() {
     expect![[r#"
         error: 10.244.0.1 belongs to pod shop/web-2, which exists; delete the pod instead
         exit code 2
-    "#]].assert_eq(&run(&store, &["ipam", "release", "--ip", "10.244.0.1"]).await);
-    assert_eq!(run(&store, &["delete", "pod", "web-2", "-n", "shop"]).await, "Pod/shop/web-2 deleted\nexit code 0\n");
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "release", "--ip", "10.244.0.1"]).await);
+    assert_eq!(
+        run(&store, &["delete", "pod", "web-2", "-n", "shop"]).await,
+        "Pod/shop/web-2 deleted\nexit code 0\n"
+    );
     expect![[r#"
         Check complete; found 0 problems.
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "check"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "check"]).await);
     expect![[r#"
         10.244.0.1 released; it belonged to pod shop/web-2
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "release", "--ip", "10.244.0.1"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "release", "--ip", "10.244.0.1"]).await);
     expect![[r#"
         10.244.0.1 is not assigned: nothing to release
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "release", "--ip", "10.244.0.1"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "release", "--ip", "10.244.0.1"]).await);
     expect![[r#"
         Check complete; found 0 problems.
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "check"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "check"]).await);
     expect![[r#"
         NAME                    HANDLEID
         k8s-pod-network.web-1   k8s-pod-network.web-1
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "handles"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "handles"]).await);
 }
 
 #[tokio::test]
@@ -136,15 +165,18 @@ async fn check_finds_what_does_not_agree() {
     expect![[r#"
         Check complete; found 0 problems.
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "check"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "check"]).await);
     block(&store, "10.244.0.96/27", Some("gone"), &[("shop/never", "gone")]).await;
     pod(&store, "shop/stray", json!({}), "10.244.7.7", "worker-1").await;
     expect![[r#"
         Check complete; found 0 problems.
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "check"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "check"]).await);
     expect![[r#"
         []
         exit code 0
-    "#]].assert_eq(&run(&store, &["ipam", "check", "-o", "json"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["ipam", "check", "-o", "json"]).await);
 }

@@ -48,7 +48,8 @@ pub async fn explain<S: Store>(context: &Context<S>, args: &ExplainArgs) -> Resu
     };
     let decision = world.model.evaluate(&flow);
     let finding = !decision.allowed;
-    if let Some(text) = machine(context.format, &as_json(&flow, &source, &destination, &decision))? {
+    if let Some(text) = machine(context.format, &as_json(&flow, &source, &destination, &decision))?
+    {
         return Ok(Outcome { text, finding });
     }
     Ok(Outcome { text: render(&world, &flow, &source, &destination, &decision), finding })
@@ -58,7 +59,8 @@ pub async fn explain<S: Store>(context: &Context<S>, args: &ExplainArgs) -> Resu
 fn end(world: &World, text: &str) -> Result<End> {
     let of_address = |address: IpAddr, port| End {
         party: Party::Address(address),
-        name: owner(world, address).map_or_else(|| address.to_string(), |pod| format!("{address} ({pod})")),
+        name: owner(world, address)
+            .map_or_else(|| address.to_string(), |pod| format!("{address} ({pod})")),
         note: None,
         port,
     };
@@ -86,12 +88,15 @@ fn pod_end(world: &World, key: &Key, port: Option<u16>) -> Result<End> {
         bail!("there is no pod {key}; `voilectl get pods -A` lists them");
     };
     let status = pod.status.as_ref();
-    let address = status.and_then(|status| status.pod_ip.as_deref()).and_then(|text| text.parse().ok());
+    let address =
+        status.and_then(|status| status.pod_ip.as_deref()).and_then(|text| text.parse().ok());
     match (pod.spec.host_network, address) {
         (true, Some(address)) => Ok(End {
             party: Party::Address(address),
             name: format!("{key} ({address})"),
-            note: Some(format!("{key} runs on its node's network: policies do not select it, rules see the node's address")),
+            note: Some(format!(
+                "{key} runs on its node's network: policies do not select it, rules see the node's address"
+            )),
             port,
         }),
         _ => Ok(End { party: Party::Pod(key.clone()), name: key.to_string(), note: None, port }),
@@ -100,10 +105,18 @@ fn pod_end(world: &World, key: &Key, port: Option<u16>) -> Result<End> {
 
 fn owner(world: &World, address: IpAddr) -> Option<Key> {
     let mut items = world.model.catalog().items();
-    items.find(|item| item.is_pod() && item.addresses.contains(&address)).map(|item| item.id.key().clone())
+    items
+        .find(|item| item.is_pod() && item.addresses.contains(&address))
+        .map(|item| item.id.key().clone())
 }
 
-fn render(world: &World, flow: &Flow, source: &End, destination: &End, decision: &Decision) -> String {
+fn render(
+    world: &World,
+    flow: &Flow,
+    source: &End,
+    destination: &End,
+    decision: &Decision,
+) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "VERDICT  {}", verdict(decision));
     let port = flow.destination_port.map(|port| format!(" port {port}")).unwrap_or_default();
@@ -189,8 +202,13 @@ fn hints(world: &World, flow: &Flow, decision: &Decision) -> Vec<String> {
     for (trail, peer) in sides {
         let (false, Some(item)) = (trail.allowed, find(world, peer)) else { continue };
         for step in &trail.steps {
-            let missed = step.rules.iter().filter(|rule| rule.action == Action::Allow && rule.missed.is_some());
-            hints.extend(missed.filter_map(|rule| other_namespace(world, trail.direction, step, rule, item)));
+            let missed = step
+                .rules
+                .iter()
+                .filter(|rule| rule.action == Action::Allow && rule.missed.is_some());
+            hints.extend(
+                missed.filter_map(|rule| other_namespace(world, trail.direction, step, rule, item)),
+            );
         }
     }
     hints
@@ -200,7 +218,9 @@ fn find<'a>(world: &'a World, party: &Party) -> Option<&'a Item> {
     let catalog = world.model.catalog();
     match party {
         Party::Pod(key) => catalog.item(&ItemId::Pod(key.clone())),
-        Party::Address(address) => catalog.items().find(|item| item.is_pod() && item.owns(*address)),
+        Party::Address(address) => {
+            catalog.items().find(|item| item.is_pod() && item.owns(*address))
+        }
     }
 }
 

@@ -22,6 +22,8 @@ struct Entry {
     tier: String,
     order: Option<f64>,
     kind: &'static str,
+    #[serde(skip)]
+    short_kind: &'static str,
     name: String,
     types: Vec<String>,
     selector: String,
@@ -46,7 +48,8 @@ pub async fn show<S: Store>(context: &Context<S>, pod: Option<&str>) -> Result<O
     {
         bail!("there is no pod {pod}; `voilectl get pods -A` lists them");
     }
-    let mut entries: Vec<Entry> = world.policies().into_iter().map(|one| entry(&world, one)).collect();
+    let mut entries: Vec<Entry> =
+        world.policies().into_iter().map(|one| entry(&world, one)).collect();
     if let Some(pod) = &pod {
         let name = pod.to_string();
         entries.retain(|entry| entry.pods.contains(&name));
@@ -57,8 +60,12 @@ pub async fn show<S: Store>(context: &Context<S>, pod: Option<&str>) -> Result<O
         return Ok(Outcome { text, finding });
     }
     let mut text = match (context.format, entries.is_empty(), &pod) {
-        (Format::Name, ..) => entries.iter().map(|entry| format!("{}/{}\n", entry.kind, entry.name)).collect(),
-        (_, true, Some(pod)) => format!("no policy selects {pod}: everything is allowed to and from it\n"),
+        (Format::Name, ..) => {
+            entries.iter().map(|entry| format!("{}/{}\n", entry.short_kind, entry.name)).collect()
+        }
+        (_, true, Some(pod)) => {
+            format!("no policy selects {pod}: everything is allowed to and from it\n")
+        }
         (_, true, None) => "no policies: everything is allowed\n".to_owned(),
         (format, false, _) => table(&entries, format == Format::Wide),
     };
@@ -71,7 +78,9 @@ pub async fn show<S: Store>(context: &Context<S>, pod: Option<&str>) -> Result<O
 /// Reads `namespace/name`.
 pub(super) fn pod_key(text: &str) -> Result<Key> {
     match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
             Ok(Key::namespaced(namespace, name))
         }
         _ => bail!("'{text}' is no pod: write namespace/name"),
@@ -87,6 +96,7 @@ fn entry(world: &World, policy: &Policy) -> Entry {
         tier: policy.tier.clone(),
         order: policy.order.0,
         kind: kind_name(&policy.id),
+        short_kind: policy.id.short_kind(),
         name: policy.id.key.to_string(),
         types: types.map(|(_, name)| (*name).to_owned()).collect(),
         selector: policy.subject.text().to_owned(),

@@ -24,7 +24,11 @@ async fn cluster() -> MemoryStore {
         },
     });
     put::<api::KubernetesNetworkPolicy>(&store, db).await;
-    put::<api::Tier>(&store, json!({"metadata": {"name": "security"}, "spec": {"order": 100, "defaultAction": "Pass"}})).await;
+    put::<api::Tier>(
+        &store,
+        json!({"metadata": {"name": "security"}, "spec": {"order": 100, "defaultAction": "Pass"}}),
+    )
+    .await;
     let early = json!({
         "metadata": {"name": "security.no-telnet"},
         "spec": {
@@ -54,11 +58,13 @@ async fn show_lists_in_the_order_of_evaluation() {
         GlobalNetworkPolicy/security.no-telnet
         NetworkPolicy(k8s)/db/db-policy
         exit code 0
-    "#]].assert_eq(&run(&store, &["policy", "show", "-o", "name"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "show", "-o", "name"]).await);
     expect![[r#"
         no policies: everything is allowed
         exit code 0
-    "#]].assert_eq(&run(&MemoryStore::new(), &["policy", "show"]).await);
+    "#]]
+    .assert_eq(&run(&MemoryStore::new(), &["policy", "show"]).await);
 }
 
 #[tokio::test]
@@ -114,7 +120,8 @@ async fn explain_walks_both_sides() {
                      ingress[0] Allow: MATCHES
                  decided by the rule above -> allow
         exit code 0
-    "#]].assert_eq(&run(&store, &["policy", "explain", "db/app-0", "db/pg-0:5432"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "explain", "db/app-0", "db/pg-0:5432"]).await);
     expect![[r#"
         VERDICT  DENIED at egress of shop/web-1
         FLOW     TCP shop/web-1 -> 192.0.2.9 port 23
@@ -125,7 +132,8 @@ async fn explain_walks_both_sides() {
                  decided by the rule above -> DENY
         INGRESS  192.0.2.9: not a pod, nothing to enforce -> allow
         exit code 1
-    "#]].assert_eq(&run(&store, &["policy", "explain", "shop/web-1", "192.0.2.9:23"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "explain", "shop/web-1", "192.0.2.9:23"]).await);
 }
 
 #[tokio::test]
@@ -187,7 +195,10 @@ async fn explain_in_json() {
           }
         }
         exit code 0
-    "#]].assert_eq(&run(&store, &["policy", "explain", "10.244.0.3", "db/pg-0:5432", "-o", "json"]).await);
+    "#]]
+    .assert_eq(
+        &run(&store, &["policy", "explain", "10.244.0.3", "db/pg-0:5432", "-o", "json"]).await,
+    );
 }
 
 #[tokio::test]
@@ -204,17 +215,23 @@ async fn explain_refuses_what_it_cannot_place() {
     expect![[r#"
         error: there is no pod shop/web-9; `voilectl get pods -A` lists them
         exit code 2
-    "#]].assert_eq(&run(&store, &["policy", "explain", "shop/web-9", "db/pg-0"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "explain", "shop/web-9", "db/pg-0"]).await);
     expect![[r#"
         error: 'web-1' is neither namespace/pod nor an address
         exit code 2
-    "#]].assert_eq(&run(&store, &["policy", "explain", "web-1", "db/pg-0"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "explain", "web-1", "db/pg-0"]).await);
     expect![[r#"
         error: 'http' in 'db/pg-0:http' is no port; write a number from 1 to 65535
         exit code 2
-    "#]].assert_eq(&run(&store, &["policy", "explain", "shop/web-1", "db/pg-0:http"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "explain", "shop/web-1", "db/pg-0:http"]).await);
     expect![[r#"
         error: 'tpc' is no protocol; write TCP, UDP, SCTP, ICMP, ICMPv6 or a number
         exit code 2
-    "#]].assert_eq(&run(&store, &["policy", "explain", "shop/web-1", "db/pg-0", "--protocol", "tpc"]).await);
+    "#]]
+    .assert_eq(
+        &run(&store, &["policy", "explain", "shop/web-1", "db/pg-0", "--protocol", "tpc"]).await,
+    );
 }

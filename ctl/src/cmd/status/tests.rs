@@ -52,5 +52,6 @@ async fn version_names_each_daemons() {
         voile-node on worker-1   (no report)
         voile-node on worker-2   (no report)
         exit code 0
-    "#]].assert_eq(&run(&cluster().await, &["version"]).await);
+    "#]]
+    .assert_eq(&run(&cluster().await, &["version"]).await);
 }

@@ -38,7 +38,8 @@ async fn the_verbs_in_the_life_of_a_pool() {
         exit code 0
         delete: error: IPPool pool-1 not found
         exit code 2
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[tokio::test]
@@ -74,7 +75,8 @@ metadata: {name: d}
     expect![[r#"
         no ippools found
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "ippools"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "ippools"]).await);
 }
 
 #[tokio::test]
@@ -85,7 +87,8 @@ async fn apply_keeps_what_others_wrote() {
     expect![[r#"
         Node/worker-1 configured
         exit code 0
-    "#]].assert_eq(&with(&store, "apply", manifest).await);
+    "#]]
+    .assert_eq(&with(&store, "apply", manifest).await);
     expect![[r#"
         apiVersion: v1
         kind: Node
@@ -104,7 +107,8 @@ async fn apply_keeps_what_others_wrote() {
           resourceVersion: '3'
         spec: {}
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "node", "worker-1", "-o", "yaml"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "node", "worker-1", "-o", "yaml"]).await);
 }
 
 #[tokio::test]
@@ -162,5 +166,6 @@ async fn labels_and_patches() {
           }
         }
         exit code 0
-    "#]].assert_eq(&run(&store, &["get", "node", "worker-1", "-o", "json"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["get", "node", "worker-1", "-o", "json"]).await);
 }
