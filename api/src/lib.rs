@@ -11,6 +11,7 @@ pub mod net;
 mod node_state;
 pub mod selector;
 mod v3;
+pub mod validate;
 mod wire;
 
 pub use core::*;

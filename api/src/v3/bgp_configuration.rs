@@ -28,7 +28,7 @@ pub struct BgpConfigurationSpec {
     pub node_to_node_mesh_enabled: Option<bool>,
     /// AS number of nodes without one of their own; absent means 64512.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-voile-format" = "int32"))]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64), extend("x-voile-format" = "int64"))]
     pub as_number: Option<u32>,
     /// TCP port; absent means 179.
     #[serde(skip_serializing_if = "Option::is_none")]

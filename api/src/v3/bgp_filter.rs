@@ -67,7 +67,7 @@ pub struct BgpFilterRule {
     pub communities: Option<CommunityMatch>,
     /// AS numbers the path must begin with.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic", "items" = {"type": "integer", "x-voile-format": "int32"}))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic", "items" = crate::crd::rules::as_number()))]
     pub as_path_prefix: Vec<u32>,
     /// Kernel metric the route must have.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,7 +138,7 @@ pub struct AddCommunity {
 pub struct PrependAsPath {
     /// The numbers; the first becomes the leftmost.
     #[serde(deserialize_with = "null_as_default")]
-    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "atomic", "items" = {"type": "integer", "x-voile-format": "int32"}))]
+    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "atomic", "items" = crate::crd::rules::as_number()))]
     pub prefix: Vec<u32>,
 }
 

@@ -38,11 +38,11 @@ pub struct BgpPeerSpec {
     pub peer_ip: Option<String>,
     /// AS number of the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-voile-format" = "int32"))]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64), extend("x-voile-format" = "int64"))]
     pub as_number: Option<u32>,
     /// AS number to show to this peer, instead of the node's own.
     #[serde(rename = "localASNumber", skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-voile-format" = "int32"))]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64), extend("x-voile-format" = "int64"))]
     pub local_as_number: Option<u32>,
     /// Nodes to peer with, instead of `peer_ip` and `as_number`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "empty_as_none")]

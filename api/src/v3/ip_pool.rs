@@ -36,7 +36,7 @@ pub struct IpPoolSpec {
     pub disabled: bool,
     /// Keep the pool's blocks to the node-to-node mesh and out of every other BGP session.
     #[serde(rename = "disableBGPExport", default, skip_serializing_if = "crate::wire::is_false")]
-    pub disabl_ebgp_export: bool,
+    pub disable_bgp_export: bool,
     /// Prefix length of the blocks nodes claim; immutable. Absent means 26 for IPv4 and 122 for IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 128), extend("x-kubernetes-validations" = crate::crd::rules::IMMUTABLE_BLOCK_SIZE))]
@@ -66,7 +66,7 @@ impl Default for IpPoolSpec {
             ipip_mode: Default::default(),
             nat_outgoing: Default::default(),
             disabled: Default::default(),
-            disabl_ebgp_export: Default::default(),
+            disable_bgp_export: Default::default(),
             block_size: Default::default(),
             node_selector: default_node_selector(),
             namespace_selector: Default::default(),
@@ -181,4 +181,14 @@ pub enum EncapMode {
 
 fn default_node_selector() -> String {
     "all()".to_owned()
+}
+
+impl IpPoolSpec {
+    /// Returns the range.
+    ///
+    /// # Errors
+    /// When `cidr` is no prefix or has host bits set.
+    pub fn net(&self) -> Result<ipnet::IpNet, crate::net::CidrError> {
+        crate::net::parse_cidr(&self.cidr)
+    }
 }
