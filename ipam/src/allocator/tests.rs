@@ -169,6 +169,11 @@ async fn certain_addresses_and_annotations_are_honoured() {
         story.push_str(&format!("{error}\n"));
     }
     expect_test::expect![[r#"
+        address 10.0.0.77 cannot be taken: 10.0.0.77 is in use
+        address 10.9.0.1 is in no pool
+        annotation cni.projectcalico.org/ipAddrs: "10.0.0.1" is not a JSON list of strings: invalid type: floating point `10.0`, expected a sequence at line 1 column 4
+        no IPv4 address: pool nowhere does not exist
+        no IPv6 address: there are no pools of this family
     "#]]
     .assert_eq(&story);
     assert_eq!(findings(&store).await, [""; 0]);

@@ -84,6 +84,8 @@ fn an_affinity_and_a_handle_are_written_as_calico_writes_them() {
         serde_json::to_string(&handle).unwrap()
     );
     expect_test::expect![[r#"
+        {"apiVersion":"projectcalico.org/v3","kind":"BlockAffinity","metadata":{"name":"node-1-10-244-0-64-26","labels":{"projectcalico.org/affinity-type":"host","projectcalico.org/hostname-hash":"A3XPYDATRKB7Q4SM2O5FN4RXIHBFIL2PITFX26BAIP5XAB2X74CA","projectcalico.org/ip-version":"4"}},"spec":{"cidr":"10.244.0.64/26","node":"node-1","type":"host","state":"pending","deleted":false}}
+        {"apiVersion":"projectcalico.org/v3","kind":"IPAMHandle","metadata":{"name":"k8s-pod-network.abc"},"spec":{"handleID":"k8s-pod-network.ABC","block":{"10.244.0.64/26":1},"deleted":false}}
     "#]]
     .assert_eq(&text);
 }
