@@ -122,6 +122,7 @@ pub(crate) async fn block(
 ) {
     let net: ipnet::IpNet = cidr.parse().unwrap();
     let taken = u32::try_from(pods.len()).unwrap();
+    let size = 1_u32 << (net.max_prefix_len() - net.prefix_len());
     let attributes: Vec<Value> = pods
         .iter()
         .map(|(pod, node)| {
@@ -137,8 +138,8 @@ pub(crate) async fn block(
         "spec": {
             "cidr": cidr,
             "affinity": owner.map(|owner| format!("host:{owner}")),
-            "allocations": (0..64).map(|i| (i < taken).then_some(i)).collect::<Vec<_>>(),
-            "unallocated": (taken..64).collect::<Vec<_>>(),
+            "allocations": (0..size).map(|i| (i < taken).then_some(i)).collect::<Vec<_>>(),
+            "unallocated": (taken..size).collect::<Vec<_>>(),
             "attributes": attributes,
             "sequenceNumber": 5, "deleted": false, "strictAffinity": false,
         },

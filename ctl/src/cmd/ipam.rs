@@ -4,7 +4,7 @@ mod change;
 pub(super) mod fsck;
 mod show;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Result;
 use api::{IpPool, IpReservation, IpamBlock, net::parse_net};
@@ -33,7 +33,7 @@ pub(super) struct Block {
 pub(super) struct Taken<'a> {
     pub(super) address: IpAddr,
     pub(super) handle: Option<&'a str>,
-    pub(super) attributes: &'a std::collections::BTreeMap<String, String>,
+    pub(super) attributes: &'a BTreeMap<String, String>,
     pub(super) released_at: Option<&'a str>,
 }
 
@@ -52,19 +52,11 @@ impl Block {
 
     /// Addresses that are taken, in order.
     pub(super) fn taken(&self) -> impl Iterator<Item = Taken<'_>> {
-        static NOTHING: std::collections::BTreeMap<String, String> =
-            std::collections::BTreeMap::new();
-        let entries = self.object.spec.allocations.iter().enumerate();
-        entries.filter_map(|(ordinal, index)| {
-            let attribute = index
-                .and_then(|index| self.object.spec.attributes.get(usize::try_from(index).ok()?));
-            index.as_ref()?;
-            Some(Taken {
-                address: address_at(&self.net, ordinal)?,
-                handle: attribute.and_then(|attribute| attribute.handle_id.as_deref()),
-                attributes: attribute.map_or(&NOTHING, |attribute| &attribute.secondary),
-                released_at: attribute.and_then(|attribute| attribute.released_at.as_deref()),
-            })
+        ipam::block::assigned(&self.object.spec).map(|(address, attribute)| Taken {
+            address,
+            handle: attribute.handle_id.as_deref(),
+            attributes: &attribute.secondary,
+            released_at: attribute.released_at.as_deref(),
         })
     }
 }
@@ -80,20 +72,6 @@ impl Taken<'_> {
         }
         let other = attribute("service").or_else(|| attribute("type")).or(self.handle);
         other.unwrap_or("nobody (no attributes)").to_owned()
-    }
-}
-
-/// The address at an ordinal of a block.
-fn address_at(net: &IpNet, ordinal: usize) -> Option<IpAddr> {
-    match net.network() {
-        IpAddr::V4(base) => {
-            let ordinal = u32::try_from(ordinal).ok()?;
-            base.to_bits().checked_add(ordinal).map(|bits| IpAddr::V4(bits.into()))
-        }
-        IpAddr::V6(base) => {
-            let ordinal = u128::try_from(ordinal).ok()?;
-            base.to_bits().checked_add(ordinal).map(|bits| IpAddr::V6(bits.into()))
-        }
     }
 }
 

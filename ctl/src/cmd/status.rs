@@ -66,7 +66,7 @@ pub async fn status<S: Store>(context: &Context<S>) -> Result<Outcome> {
             ));
         }
     }
-    problems.extend(blocks.findings().iter().map(|finding| format!("ipam: {finding}")));
+    problems.extend(blocks.findings().iter().map(|finding| format!("ipam: {}", finding.message)));
     problems.extend(world.problems.iter().map(|problem| format!("policy: {problem}")));
     let finding = !problems.is_empty();
     if let Some(text) = machine(context.format, &Page { nodes: &lines, problems: &problems })? {

@@ -31,15 +31,16 @@ async fn cluster() -> MemoryStore {
 async fn summary_shows_every_session_and_the_cause_of_each_failure() {
     let store = cluster().await;
     expect![[r#"
-        NODE       PEER   LOCAL-AS   PEER-AS   STATE         UP   RCV   ACC   ADV   GR   LAST-ERROR
-        worker-1   -      -          -         (no report)   -    -     -     -     -    -
-        worker-2   -      -          -         (no report)   -    -     -     -     -    -
-        worker-3   -      -          -         (no report)   -    -     -     -     -    -
-        worker-4   -      -          -         (no report)   -    -     -     -     -    -
-        no BGP sessions; a BGPPeer or the node-to-node mesh makes them
-        worker-1: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
-        worker-2: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
-        worker-3: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
+        NODE       PEER               LOCAL-AS   PEER-AS   STATE                 UP      RCV   ACC   ADV   GR      LAST-ERROR
+        worker-1   10.0.1.1 (tor-a)   64601      65001     Established           3d02h   4     4     12    ready   -
+        worker-1   10.0.1.2           64601      65001     Established           45s     4     4     12    ready   hold timer expired
+        worker-2   10.0.1.1 (tor-a)   64601      65001     Established           3d02h   4     4     12    ready   -
+        worker-2   10.0.1.1 (tor-a)   64601      65001     Active                -       0     0     0     -       sent OPEN Message Error/Bad Peer AS: peer says 65011, configured 65001
+        worker-3   10.0.1.1 (tor-a)   64601      65001     Established (stale)   3d02h   4     4     12    ready   -
+        worker-4   -                  -          -         (no report)           -       -     -     -     -       -
+        3/5 established
+        worker-2: 10.0.1.1 (tor-a) is Active for 5m00s: sent OPEN Message Error/Bad Peer AS: peer says 65011, configured 65001 -> voilectl get bgppeer tor-a -o yaml
+        worker-3: last report is 3m12s old, its sessions are not known now; look at the log of voile-node on it (is it running, does it reach the API server?)
         worker-4: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
         exit code 1
     "#]].assert_eq(&run(&store, &["bgp", "summary"]).await);
@@ -49,16 +50,14 @@ async fn summary_shows_every_session_and_the_cause_of_each_failure() {
 async fn failed_leaves_out_what_works() {
     let store = cluster().await;
     expect![[r#"
-        NODE       PEER   LOCAL-AS   PEER-AS   STATE         UP   RCV   ACC   ADV   GR   LAST-ERROR
-        worker-2   -      -          -         (no report)   -    -     -     -     -    -
-        worker-2: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
+        NODE       PEER               LOCAL-AS   PEER-AS   STATE    UP   RCV   ACC   ADV   GR   LAST-ERROR
+        worker-2   10.0.1.1 (tor-a)   64601      65001     Active   -    0     0     0     -    sent OPEN Message Error/Bad Peer AS: peer says 65011, configured 65001
+        worker-2: 10.0.1.1 (tor-a) is Active for 5m00s: sent OPEN Message Error/Bad Peer AS: peer says 65011, configured 65001 -> voilectl get bgppeer tor-a -o yaml
         exit code 1
     "#]].assert_eq(&run(&store, &["bgp", "summary", "--failed", "--node", "worker-2"]).await);
     expect![[r#"
-        NODE       PEER   LOCAL-AS   PEER-AS   STATE         UP   RCV   ACC   ADV   GR   LAST-ERROR
-        worker-1   -      -          -         (no report)   -    -     -     -     -    -
-        worker-1: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
-        exit code 1
+        every session is established
+        exit code 0
     "#]].assert_eq(&run(&store, &["bgp", "summary", "--failed", "--node", "worker-1"]).await);
 }
 
@@ -66,11 +65,11 @@ async fn failed_leaves_out_what_works() {
 async fn wide_and_json_have_everything() {
     let store = cluster().await;
     expect![[r#"
-        NODE       PEER   LOCAL-AS   PEER-AS   STATE         UP   RCV   ACC   ADV   GR   INST   FAMILIES   BFD   TYPE   LAST-ERROR
-        worker-1   -      -          -         (no report)   -    -     -     -     -    -      -          -     -      -
-        no BGP sessions; a BGPPeer or the node-to-node mesh makes them
-        worker-1: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
-        exit code 1
+        NODE       PEER               LOCAL-AS   PEER-AS   STATE         UP      RCV   ACC   ADV   GR      INST   FAMILIES       BFD   TYPE       LAST-ERROR
+        worker-1   10.0.1.1 (tor-a)   64601      65001     Established   3d02h   4     4     12    ready   4      ipv4-unicast   -     NodePeer   -
+        worker-1   10.0.1.2           64601      65001     Established   45s     4     4     12    ready   4      ipv4-unicast   -     NodePeer   hold timer expired
+        2/2 established
+        exit code 0
     "#]].assert_eq(&run(&store, &["bgp", "summary", "--node", "worker-1", "-o", "wide"]).await);
     expect![[r#"
         [

@@ -30,15 +30,15 @@ async fn tables_of_the_kinds_people_ask_for_most() {
         exit code 0
     "#]].assert_eq(&run(&store, &["get", "ippools", "-o", "wide"]).await);
     expect![[r#"
-        NAMESPACE   NAME    NODE       PHASE   NETWORKS
-        default     tool    worker-1   -       10.244.0.2/32
-        shop        web-1   worker-1   -       10.244.0.1/32
+        NAMESPACE   NAME    NODE       PHASE     NETWORKS
+        default     tool    worker-1   Running   10.244.0.2/32
+        shop        web-1   worker-1   Running   10.244.0.1/32
         exit code 0
     "#]]
     .assert_eq(&run(&store, &["get", "wep", "-A"]).await);
     expect![[r#"
-        NAME   NODE       PHASE   NETWORKS
-        tool   worker-1   -       10.244.0.2/32
+        NAME   NODE       PHASE     NETWORKS
+        tool   worker-1   Running   10.244.0.2/32
         exit code 0
     "#]]
     .assert_eq(&run(&store, &["get", "pods"]).await);
@@ -80,7 +80,7 @@ async fn machine_formats_can_be_applied_again() {
 async fn what_does_not_exist_is_named() {
     let store = cluster().await;
     expect![[r#"
-        error: Node worker-9 not found
+        error: cannot get worker-9; `voilectl get nodes` lists what there is: Node worker-9 not found
         exit code 2
     "#]]
     .assert_eq(&run(&store, &["get", "node", "worker-9"]).await);

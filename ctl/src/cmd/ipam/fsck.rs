@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use api::Pod;
+use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod};
+use ipam::check::{Finding, State};
+use serde::Serialize;
 use store::Store;
 
-use super::Inventory;
+use super::{Block, Inventory, items};
 use crate::{
     cmd::{Context, Outcome},
     output::machine,
@@ -15,11 +17,28 @@ use crate::{
 /// Everything that has to agree.
 pub(in crate::cmd) struct Cluster {
     inventory: Inventory,
+    affinities: Vec<BlockAffinity>,
+    handles: Vec<IpamHandle>,
+    pods: Vec<Pod>,
+    nodes: Vec<Node>,
+}
+
+/// Something that does not agree, as `-o json` shows it.
+#[derive(Debug, Serialize)]
+pub(in crate::cmd) struct Line {
+    group: &'static str,
+    pub(in crate::cmd) message: String,
 }
 
 impl Cluster {
     pub(in crate::cmd) async fn load<S: Store>(context: &Context<S>) -> Result<Self> {
-        Ok(Self { inventory: Inventory::load(context).await? })
+        let mut inventory = Inventory::load(context).await?;
+        let problems = &mut inventory.problems;
+        let affinities = items(context.list().await?, "BlockAffinity", problems);
+        let handles = items(context.list().await?, "IPAMHandle", problems);
+        let pods = items(context.list().await?, "Pod", problems);
+        let nodes = items(context.list().await?, "Node", problems);
+        Ok(Self { inventory, affinities, handles, pods, nodes })
     }
 
     /// Number of blocks that a node owns.
@@ -29,12 +48,48 @@ impl Cluster {
 
     /// Addresses in use, and blocks.
     pub(in crate::cmd) fn totals(&self) -> (u128, usize) {
-        (self.inventory.blocks.iter().map(super::Block::in_use).sum(), self.inventory.blocks.len())
+        (self.inventory.blocks.iter().map(Block::in_use).sum(), self.inventory.blocks.len())
     }
 
-    /// What does not agree.
-    pub(in crate::cmd) fn findings(&self) -> Vec<String> {
-        self.inventory.problems.clone()
+    /// What does not agree, grouped.
+    pub(in crate::cmd) fn findings(&self) -> Vec<Line> {
+        let blocks: Vec<IpamBlock> =
+            self.inventory.blocks.iter().map(|block| block.object.clone()).collect();
+        let pools: Vec<IpPool> =
+            self.inventory.pools.iter().map(|(_, pool)| pool.clone()).collect();
+        let state = State {
+            blocks: &blocks,
+            affinities: &self.affinities,
+            handles: &self.handles,
+            pools: &pools,
+            pods: &self.pods,
+            nodes: &self.nodes,
+        };
+        let unreadable = self.inventory.problems.iter();
+        let unreadable = unreadable
+            .map(|message| Line { group: "unreadable objects", message: message.clone() });
+        let mut lines: Vec<Line> = unreadable.collect();
+        let found = ipam::check::check(&state);
+        lines.extend(found.iter().map(|one| Line { group: group(one), message: one.to_string() }));
+        lines
+    }
+}
+
+fn group(finding: &Finding) -> &'static str {
+    match finding {
+        Finding::InvalidBlock { .. } => "invalid blocks",
+        Finding::Overlap { .. } => "overlapping blocks",
+        Finding::OutsidePools { .. } => "blocks outside pools",
+        Finding::Leaked { .. } => "leaked addresses",
+        Finding::NotAllocated { .. } => "addresses in use and not allocated",
+        Finding::SharedAddress { .. } => "addresses of several pods",
+        Finding::HandleWithoutAddresses { .. }
+        | Finding::HandleMissing { .. }
+        | Finding::WrongCount { .. } => "handles",
+        Finding::AffinityWithoutBlock { .. }
+        | Finding::BlockWithoutAffinity { .. }
+        | Finding::UnfinishedAffinity { .. }
+        | Finding::DeadNode { .. } => "affinities",
     }
 }
 
@@ -74,7 +129,15 @@ pub async fn check<S: Store>(context: &Context<S>) -> Result<Outcome> {
         return Ok(Outcome { text, finding });
     }
     let mut text = String::new();
-    findings.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    let mut group = "";
+    for line in &findings {
+        if line.group != group {
+            text.push_str(&format!("{}:\n", line.group));
+            group = line.group;
+        }
+        text.push_str(&format!("  {}\n", line.message));
+    }
+    // The words that scripts look for in calicoctl's output.
     text.push_str(&format!("Check complete; found {} problems.\n", findings.len()));
     Ok(Outcome { text, finding })
 }

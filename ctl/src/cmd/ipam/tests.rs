@@ -132,8 +132,10 @@ async fn release_refuses_what_a_pod_has_and_frees_what_nobody_has() {
         "Pod/shop/web-2 deleted\nexit code 0\n"
     );
     expect![[r#"
-        Check complete; found 0 problems.
-        exit code 0
+        leaked addresses:
+          10.244.0.1 is allocated to pod shop/web-2, which does not use it
+        Check complete; found 1 problems.
+        exit code 1
     "#]]
     .assert_eq(&run(&store, &["ipam", "check"]).await);
     expect![[r#"
@@ -170,13 +172,38 @@ async fn check_finds_what_does_not_agree() {
     block(&store, "10.244.0.96/27", Some("gone"), &[("shop/never", "gone")]).await;
     pod(&store, "shop/stray", json!({}), "10.244.7.7", "worker-1").await;
     expect![[r#"
-        Check complete; found 0 problems.
-        exit code 0
+        overlapping blocks:
+          blocks 10.244.0.64/26 and 10.244.0.96/27 overlap
+        leaked addresses:
+          10.244.0.96 is allocated to pod shop/never, which does not use it
+        addresses in use and not allocated:
+          10.244.7.7 is used by pod shop/stray and not allocated
+        affinities:
+          affinity gone-10-244-0-96-27 is of node gone, which does not exist
+        Check complete; found 4 problems.
+        exit code 1
     "#]]
     .assert_eq(&run(&store, &["ipam", "check"]).await);
     expect![[r#"
-        []
-        exit code 0
+        [
+          {
+            "group": "overlapping blocks",
+            "message": "blocks 10.244.0.64/26 and 10.244.0.96/27 overlap"
+          },
+          {
+            "group": "leaked addresses",
+            "message": "10.244.0.96 is allocated to pod shop/never, which does not use it"
+          },
+          {
+            "group": "addresses in use and not allocated",
+            "message": "10.244.7.7 is used by pod shop/stray and not allocated"
+          },
+          {
+            "group": "affinities",
+            "message": "affinity gone-10-244-0-96-27 is of node gone, which does not exist"
+          }
+        ]
+        exit code 1
     "#]]
     .assert_eq(&run(&store, &["ipam", "check", "-o", "json"]).await);
 }

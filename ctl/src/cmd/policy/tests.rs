@@ -55,8 +55,8 @@ async fn show_lists_in_the_order_of_evaluation() {
         exit code 0
     "#]].assert_eq(&run(&store, &["policy", "show", "--pod", "shop/web-1", "-o", "wide"]).await);
     expect![[r#"
-        GlobalNetworkPolicy/security.no-telnet
-        NetworkPolicy(k8s)/db/db-policy
+        gnp/security.no-telnet
+        knp/db/db-policy
         exit code 0
     "#]]
     .assert_eq(&run(&store, &["policy", "show", "-o", "name"]).await);

@@ -20,27 +20,24 @@ async fn cluster() -> MemoryStore {
 async fn status_is_one_page_with_every_problem() {
     let store = cluster().await;
     expect![[r#"
-        NODE       REPORT    VERSION   ASN   SESSIONS   BGP-ROUTES   BLOCKS   PODS   POLICIES
-        worker-1   MISSING   -         -     0/0        0            1        0      0
-        worker-2   MISSING   -         -     0/0        0            0        0      0
+        NODE       REPORT    VERSION   ASN     SESSIONS   BGP-ROUTES   BLOCKS   PODS   POLICIES
+        worker-1   10s ago   0.1.0     64601   1/1        4            1        2      1
+        worker-2   MISSING   -         -       0/0        0            0        0      0
 
-        1 blocks with 1 addresses in use, 0 policies, 1 pods
-        2 problems:
-          worker-1: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
+        1 block, addresses in use: 1, policies: 0, pods: 1
+        1 problem:
           worker-2: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
         exit code 1
     "#]].assert_eq(&run(&store, &["status"]).await);
     report(&store, "worker-2", "2026-11-24T08:59:59Z", json!([])).await;
     expect![[r#"
-        NODE       REPORT    VERSION   ASN   SESSIONS   BGP-ROUTES   BLOCKS   PODS   POLICIES
-        worker-1   MISSING   -         -     0/0        0            1        0      0
-        worker-2   MISSING   -         -     0/0        0            0        0      0
+        NODE       REPORT    VERSION   ASN     SESSIONS   BGP-ROUTES   BLOCKS   PODS   POLICIES
+        worker-1   10s ago   0.1.0     64601   1/1        4            1        2      1
+        worker-2   1s ago    0.1.0     64601   0/0        4            0        2      1
 
-        1 blocks with 1 addresses in use, 0 policies, 1 pods
-        2 problems:
-          worker-1: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
-          worker-2: its daemon never reported; look at the log of voile-node on it (is it running, does it reach the API server?)
-        exit code 1
+        1 block, addresses in use: 1, policies: 0, pods: 1
+        no problems
+        exit code 0
     "#]].assert_eq(&run(&store, &["status"]).await);
 }
 
@@ -49,7 +46,7 @@ async fn version_names_each_daemons() {
     expect![[r#"
         COMPONENT                VERSION
         voilectl                 0.1.0
-        voile-node on worker-1   (no report)
+        voile-node on worker-1   0.1.0
         voile-node on worker-2   (no report)
         exit code 0
     "#]]

@@ -67,8 +67,10 @@ metadata: {name: d}
 ";
     expect![[r#"
         error: nothing was sent:
+          file.yaml, document 2: spec.cidr: `10.244.0.1/16` has host bits set: write 10.244.0.0/16
           file.yaml, document 2: spec.natOutgoin: unknown field; is it misspelt?
-          file.yaml, document 3: invalid type: string "many", expected u32
+          file.yaml, document 3: spec.asNumber: must be of type integer
+          file.yaml, document 4: spec.selector: expected a label, all(), has(label), '!' or '(', found '=' at position 4
           file.yaml, document 5: kind Deployment of apps/v1 is not one that voilectl handles; use kubectl
         exit code 2
     "#]].assert_eq(&with(&store, "apply", &format!("{POOL}---{bad}")).await);
