@@ -258,3 +258,50 @@ fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Owner, UnixNanos};
+
+    #[test]
+    fn every_kind_of_damage_is_named() {
+        let block = |cidr: &str, owner| block::empty(&cidr.parse().unwrap(), owner, UnixNanos(1));
+        let mut first = block("10.0.0.0/28", Some("host:n1"));
+        let owner = Owner::pod("n1", "ns", "gone").attribute("h1", UnixNanos(1));
+        block::take_any(&mut first.spec, &owner, |_| false).unwrap();
+        let second = block("10.0.0.8/30", None);
+        let far = block("10.9.0.0/28", None);
+        let affinity = crate::affinity::pending("n2", &"10.0.0.16/28".parse().unwrap());
+        let handle = crate::handle::new("h2", &"10.0.0.0/28".parse().unwrap(), 1);
+        let mut pod = Pod::in_namespace("ns", "p", api::PodSpec::default());
+        let annotation = "cni.projectcalico.org/podIPs".to_owned();
+        pod.metadata.annotations.insert(annotation, "10.0.0.5/32".to_owned());
+        let mut twin = pod.clone();
+        twin.metadata.name = "q".to_owned();
+        let spec = api::IpPoolSpec { cidr: "10.0.0.0/16".to_owned(), ..Default::default() };
+        let findings = check(&State {
+            blocks: &[first, second, far],
+            affinities: &[affinity],
+            handles: &[handle],
+            pools: &[IpPool::new("p", spec)],
+            pods: &[pod, twin],
+            nodes: &[Node::new("n1", api::NodeSpec::default())],
+        });
+        let mut text: String = findings.iter().map(|one| format!("{one}\n")).collect();
+        text.push_str(&summary(&findings));
+        expect_test::expect![[r#"
+            blocks 10.0.0.0/28 and 10.0.0.8/30 overlap
+            block 10.9.0.0/28 is in no pool
+            10.0.0.0 is allocated to pod ns/gone, which does not use it
+            10.0.0.5 is used by pod ns/p and not allocated
+            10.0.0.5 is used by several pods: ns/p, ns/q
+            handle h2 has no addresses in block 10.0.0.0/28
+            10.0.0.0 belongs to handle h1, which does not list it
+            block 10.0.0.0/28 says host:n1 and there is no such affinity
+            affinity n2-10-0-0-16-28 is neither confirmed nor gone
+            affinity n2-10-0-0-16-28 is of node n2, which does not exist
+            Check complete; found 10 problems."#]]
+        .assert_eq(&text);
+    }
+}

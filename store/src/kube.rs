@@ -369,17 +369,12 @@ impl Store for KubeStore {
         preconditions: &DeletePreconditions,
     ) -> Result<(), StoreError> {
         let target = Target { kind: R::KIND.kind, key: key.to_string() };
-        let mut body = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
-        let mut wanted = json!({});
-        if let Some(uid) = &preconditions.uid {
-            wanted["uid"] = json!(uid);
-        }
-        if let Some(revision) = &preconditions.revision {
-            wanted["resourceVersion"] = json!(revision.as_str());
-        }
-        if wanted != json!({}) {
-            body["preconditions"] = wanted;
-        }
+        let revision = preconditions.revision.as_ref().map(Revision::as_str);
+        // Absent preconditions are null, which the API server reads as none.
+        let body = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1",
+            "preconditions": {"uid": preconditions.uid, "resourceVersion": revision},
+        });
         let uri = path::object(&R::KIND, key, None);
         self.call(Method::DELETE, &uri, JSON, Some(&body), &target).await.map(drop)
     }

@@ -226,9 +226,9 @@ async fn crashes(seed: u64) {
     let store = cluster("10.0.0.0/27", 30, &nodes).await;
     let mut random = Random::seeded(seed);
     let faults =
-        Faults { latency: Duration::from_millis(10), ..Faults::everything(random.next(), 80) };
+        Faults { latency: Duration::from_millis(10), ..Faults::everything(random.next_u64(), 80) };
     store.set_faults(faults);
-    let mut randoms = nodes.map(|_| Random::seeded(random.next()));
+    let mut randoms = nodes.map(|_| Random::seeded(random.next_u64()));
     let mut held: [BTreeMap<String, bool>; 3] = Default::default();
     for _ in 0..4 {
         let lives = nodes.iter().zip(&mut randoms).zip(&mut held);

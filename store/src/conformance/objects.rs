@@ -42,7 +42,7 @@ pub(super) async fn errors(store: &impl Store) {
     assert!(matches!(twice, StoreError::AlreadyExists { .. }), "{case}: {twice}");
 
     let mut newer = first.clone();
-    newer.spec.node_selector = Some("all()".to_owned());
+    newer.spec.node_selector = Some("has(z)".to_owned());
     store.update(&newer).await.expect("update");
     let mut stale = first.clone();
     stale.spec.node_selector = Some("has(y)".to_owned());
@@ -78,7 +78,7 @@ pub(super) async fn delete_preconditions(store: &impl Store) {
     let other_uid = DeletePreconditions { uid: Some("no-such-uid".to_owned()), revision: None };
     let old = DeletePreconditions { uid: None, revision: Some(first.revision()) };
     let mut newer = first.clone();
-    newer.spec.node_selector = Some("all()".to_owned());
+    newer.spec.node_selector = Some("has(z)".to_owned());
     let newer = store.update(&newer).await.expect("update");
     for wrong in [&other_uid, &old] {
         let refused = store.delete::<Pool>(&first.key(), wrong).await.expect_err("delete");

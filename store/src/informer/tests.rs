@@ -117,7 +117,7 @@ async fn converges(seed: u64, steps: usize) {
                 Err(_) => drop(store.create(&pool(&name)).await.unwrap()),
             },
         }
-        store.set_faults(Faults::everything(random.next(), 300));
+        store.set_faults(Faults::everything(random.next_u64(), 300));
         if random.chance(500) {
             tokio::time::sleep(Duration::from_millis(random.below(2000))).await;
         }
