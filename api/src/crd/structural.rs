@@ -81,7 +81,8 @@ fn take_null(map: &mut Map<String, Value>) -> bool {
 
 /// `anyOf: [X]` next to other keys becomes X with those keys on top.
 fn merge_single(map: &mut Map<String, Value>, key: &str) {
-    if !map.get(key).is_some_and(|choices| choices.as_array().is_some_and(|list| list.len() == 1)) {
+    let single = map.get(key).and_then(Value::as_array).is_some_and(|list| list.len() == 1);
+    if !single {
         return;
     }
     let Some(Value::Array(choices)) = map.remove(key) else { return };

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::Toggle;
-use super::felix_configuration::{
+use super::felix_types::{
     BpfAttachType, BpfConnectTimeLoadBalancing, BpfConntrackLogLevel, BpfConntrackMode,
     BpfJitHardening, BpfOverlayHostSourceIp, IptablesBackend,
 };
