@@ -50,7 +50,7 @@ struct Page<'a> {
 pub async fn status<S: Store>(context: &Context<S>) -> Result<Outcome> {
     let (reports, mut problems) = super::bgp::reports(context).await?;
     let states = states(context).await?;
-    let blocks = fsck::Cluster::load(context).await?;
+    let (blocks, findings) = fsck::Cluster::observe(context).await?;
     let world = World::load(context).await?;
     let lines: Vec<NodeLine> = reports
         .iter()
@@ -66,7 +66,7 @@ pub async fn status<S: Store>(context: &Context<S>) -> Result<Outcome> {
             ));
         }
     }
-    problems.extend(blocks.findings().iter().map(|finding| format!("ipam: {}", finding.message)));
+    problems.extend(findings.iter().map(|finding| format!("ipam: {}", finding.message)));
     problems.extend(world.problems.iter().map(|problem| format!("policy: {problem}")));
     let finding = !problems.is_empty();
     if let Some(text) = machine(context.format, &Page { nodes: &lines, problems: &problems })? {

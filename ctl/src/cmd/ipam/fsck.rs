@@ -1,6 +1,6 @@
 //! `voilectl ipam check`: blocks, claims, handles, pools, nodes and pods compared with each other.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::Result;
 use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod};
@@ -14,6 +14,9 @@ use crate::{
     output::machine,
 };
 
+/// An ADD or DEL is done within this time.
+const BETWEEN_OBSERVATIONS: Duration = Duration::from_secs(2);
+
 /// Everything that has to agree.
 pub(in crate::cmd) struct Cluster {
     inventory: Inventory,
@@ -24,7 +27,7 @@ pub(in crate::cmd) struct Cluster {
 }
 
 /// Something that does not agree, as `-o json` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Eq, PartialEq, Serialize)]
 pub(in crate::cmd) struct Line {
     group: &'static str,
     pub(in crate::cmd) message: String,
@@ -39,6 +42,23 @@ impl Cluster {
         let pods = items(context.list().await?, "Pod", problems);
         let nodes = items(context.list().await?, "Node", problems);
         Ok(Self { inventory, affinities, handles, pods, nodes })
+    }
+
+    /// Reads it, and reads it again when something does not agree: the lists are not of one moment, and a pod that starts
+    /// or ends between them looks like a leak. Only what is wrong both times counts.
+    pub(in crate::cmd) async fn observe<S: Store>(
+        context: &Context<S>,
+    ) -> Result<(Self, Vec<Line>)> {
+        let first = Self::load(context).await?;
+        let findings = first.findings();
+        if findings.is_empty() {
+            return Ok((first, findings));
+        }
+        tokio::time::sleep(BETWEEN_OBSERVATIONS).await;
+        let second = Self::load(context).await?;
+        let mut still = second.findings();
+        still.retain(|line| findings.contains(line));
+        Ok((second, still))
     }
 
     /// Number of blocks that a node owns.
@@ -122,8 +142,7 @@ pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
 /// # Errors
 /// Whatever the API server answers.
 pub async fn check<S: Store>(context: &Context<S>) -> Result<Outcome> {
-    let cluster = Cluster::load(context).await?;
-    let findings = cluster.findings();
+    let (_, findings) = Cluster::observe(context).await?;
     let finding = !findings.is_empty();
     if let Some(text) = machine(context.format, &findings)? {
         return Ok(Outcome { text, finding });

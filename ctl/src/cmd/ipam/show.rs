@@ -157,7 +157,7 @@ fn number(value: u128) -> String {
 }
 
 fn percent(part: u128, total: u128) -> u128 {
-    if total == 0 { 0 } else { part.saturating_mul(100).saturating_add(total / 2) / total }
+    part.saturating_mul(100).saturating_add(total / 2).checked_div(total).unwrap_or(0)
 }
 
 fn one<S: Store>(context: &Context<S>, inventory: &Inventory, ip: IpAddr) -> Result<Outcome> {

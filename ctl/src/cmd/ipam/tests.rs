@@ -26,7 +26,7 @@ async fn cluster() -> MemoryStore {
     store
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn show_counts_as_calicoctl_does() {
     let store = cluster().await;
     expect![[r#"
@@ -51,7 +51,7 @@ async fn show_counts_as_calicoctl_does() {
     .assert_eq(&run(&MemoryStore::new(), &["ipam", "show"]).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn show_ip_names_the_owner() {
     let store = cluster().await;
     expect![[r#"
@@ -79,7 +79,7 @@ async fn show_ip_names_the_owner() {
     .assert_eq(&run(&store, &["ipam", "show", "--ip", "192.0.2.1"]).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn borrowed_addresses_name_both_nodes() {
     let store = cluster().await;
     expect![[r#"
@@ -90,7 +90,7 @@ async fn borrowed_addresses_name_both_nodes() {
     .assert_eq(&run(&store, &["ipam", "show", "--show-borrowed"]).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn configuration_is_shown_and_changed_with_calicoctls_rules() {
     let store = cluster().await;
     expect![[r#"
@@ -119,7 +119,7 @@ async fn configuration_is_shown_and_changed_with_calicoctls_rules() {
     .assert_eq(&run(&store, &["ipam", "show", "--show-configuration"]).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn release_refuses_what_a_pod_has_and_frees_what_nobody_has() {
     let store = cluster().await;
     expect![[r#"
@@ -161,7 +161,7 @@ async fn release_refuses_what_a_pod_has_and_frees_what_nobody_has() {
     .assert_eq(&run(&store, &["get", "handles"]).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn check_finds_what_does_not_agree() {
     let store = cluster().await;
     expect![[r#"

@@ -160,7 +160,7 @@ fn side(text: &mut String, label: &str, name: &str, trail: &Trail) {
         let _ = writeln!(text, "{label}  {name}: {} -> {arrow}", trail.reason);
         return;
     }
-    let isolating: Vec<String> = trail.steps.iter().map(|step| policy_name(step)).collect();
+    let isolating: Vec<String> = trail.steps.iter().map(policy_name).collect();
     let _ = writeln!(text, "{label}  {name}: selected by {}", isolating.join(", "));
     let mut tier = "";
     for step in &trail.steps {

@@ -16,7 +16,7 @@ async fn cluster() -> MemoryStore {
     store
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn status_is_one_page_with_every_problem() {
     let store = cluster().await;
     expect![[r#"
@@ -38,10 +38,11 @@ async fn status_is_one_page_with_every_problem() {
         1 block, addresses in use: 1, policies: 0, pods: 1
         no problems
         exit code 0
-    "#]].assert_eq(&run(&store, &["status"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["status"]).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn version_names_each_daemons() {
     expect![[r#"
         COMPONENT                VERSION
