@@ -272,7 +272,7 @@ mod tests {
         block::take_any(&mut first.spec, &owner, |_| false).unwrap();
         let second = block("10.0.0.8/30", None);
         let far = block("10.9.0.0/28", None);
-        let affinity = crate::affinity::pending("n2", &"10.0.0.16/28".parse().unwrap());
+        let affinity = affinity::pending("n2", &"10.0.0.16/28".parse().unwrap());
         let handle = crate::handle::new("h2", &"10.0.0.0/28".parse().unwrap(), 1);
         let mut pod = Pod::in_namespace("ns", "p", api::PodSpec::default());
         let annotation = "cni.projectcalico.org/podIPs".to_owned();
