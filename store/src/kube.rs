@@ -5,6 +5,7 @@
 
 mod error;
 mod limit;
+mod connect;
 mod path;
 #[cfg(test)]
 mod tests;
@@ -115,7 +116,7 @@ impl KubeStore {
         // Watches are quiet for long: requests have their own timeout.
         config.read_timeout = None;
         let server = config.cluster_url.to_string();
-        let client = kube::Client::try_from(config).map_err(|error| StoreError::Invalid {
+        let client = connect::client(config).map_err(|error| StoreError::Invalid {
             message: format!("client for {server}: {error}"),
         })?;
         let bucket = options.rate.map(|(rate, burst)| Arc::new(TokenBucket::new(rate, burst)));
