@@ -172,6 +172,7 @@ async fn send<S: Store, R: Resource>(
         keep_server_side(stored.meta(), next.meta_mut());
         *stored = next;
         match context.store.update(&stored).await {
+            Ok(_) if verb == Verb::Replace => return Ok("replaced"),
             Ok(_) => return Ok("configured"),
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

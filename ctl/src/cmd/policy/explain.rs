@@ -99,8 +99,17 @@ fn pod_end(world: &World, key: &Key, port: Option<u16>) -> Result<End> {
             )),
             port,
         }),
+        _ if !has_address(world, key) => {
+            let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+            bail!("pod {key} has no address (phase {phase}): there is no flow to judge yet");
+        }
         _ => Ok(End { party: Party::Pod(key.clone()), name: key.to_string(), note: None, port }),
     }
+}
+
+fn has_address(world: &World, key: &Key) -> bool {
+    let item = world.model.catalog().item(&ItemId::Pod(key.clone()));
+    item.is_some_and(|item| !item.addresses.is_empty())
 }
 
 fn owner(world: &World, address: IpAddr) -> Option<Key> {

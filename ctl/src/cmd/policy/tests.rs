@@ -204,6 +204,13 @@ async fn explain_in_json() {
 #[tokio::test]
 async fn explain_refuses_what_it_cannot_place() {
     let store = cluster().await;
+    let waiting =
+        json!({"metadata": {"name": "new", "namespace": "shop"}, "status": {"phase": "Pending"}});
+    put::<api::Pod>(&store, waiting).await;
+    expect![[r#"
+        error: pod shop/new has no address (phase Pending): there is no flow to judge yet
+        exit code 2
+    "#]].assert_eq(&run(&store, &["policy", "explain", "shop/new", "db/pg-0:5432"]).await);
     for line in [
         ["policy", "explain", "shop/web-9", "db/pg-0:5432"],
         ["policy", "explain", "web-1", "db/pg-0:5432"],

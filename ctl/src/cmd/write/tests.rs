@@ -22,7 +22,7 @@ spec: {cidr: 10.244.0.0/16, natOutgoing: true}
 async fn the_verbs_in_the_life_of_a_pool() {
     let store = MemoryStore::new();
     let mut told = String::new();
-    for verb in ["replace", "create", "create", "apply", "delete", "delete"] {
+    for verb in ["replace", "create", "create", "apply", "replace", "delete", "delete"] {
         told.push_str(&format!("{verb}: {}", with(&store, verb, POOL).await));
     }
     expect![[r#"
@@ -33,6 +33,8 @@ async fn the_verbs_in_the_life_of_a_pool() {
         create: error: file.yaml, document 1: IPPool pool-1 already exists
         exit code 2
         apply: IPPool/pool-1 configured
+        exit code 0
+        replace: IPPool/pool-1 replaced
         exit code 0
         delete: IPPool/pool-1 deleted
         exit code 0
