@@ -1,0 +1,213 @@
+//! DEL and GC: forget the endpoint, release its addresses, and remember what could not be released yet.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use api::{Key, Pod};
+use cni::{
+    rpc::{Del, Gc, Response},
+    spec::{CniError, code},
+};
+use felix::update::Update;
+use serde_json::json;
+use store::{Store, StoreError};
+
+use super::{Server, endpoint_id};
+use crate::endpoints::Record;
+
+/// How long DEL waits for the datastore before it leaves the release to later.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
+/// How often what could not be released is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often annotating a pod is tried, with doubling waits from 200 ms.
+const ANNOTATE_TRIES: u32 = 8;
+
+/// Handles whose release is owed to the datastore, one empty file each, so that a restart does not forget them.
+#[derive(Debug)]
+pub(crate) struct Releases {
+    dir: PathBuf,
+}
+
+impl Releases {
+    /// Uses `<run-dir>/releases`.
+    pub(crate) fn new(run_dir: &Path) -> Self {
+        Self { dir: run_dir.join("releases") }
+    }
+
+    fn owe(&self, handle: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        fs::File::create(self.dir.join(handle))?.sync_all()
+    }
+
+    fn paid(&self, handle: &str) {
+        if let Err(error) = fs::remove_file(self.dir.join(handle))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(handle, %error, "cannot forget a release that was made");
+        }
+    }
+
+    fn owed(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.collect()
+    }
+}
+
+impl<S: Store> Server<S> {
+    pub(super) async fn del(&self, del: Del) -> Result<Response, CniError> {
+        let attachment = &del.attachment;
+        let known = self
+            .endpoints
+            .lock()
+            .await
+            .get(&attachment.container_id, &attachment.ifname)
+            .cloned();
+        match known {
+            Some(record) => self.forget(&record).await,
+            // An ADD that died between address and record leaves a handle only.
+            None => self.release_handle(&ipam::handle_id(&del.network, &attachment.container_id)).await,
+        }
+        Ok(Response::Done)
+    }
+
+    pub(super) async fn gc(&self, gc: Gc) -> Result<Response, CniError> {
+        let stale: Vec<Record> = {
+            let endpoints = self.endpoints.lock().await;
+            let valid = |record: &Record| {
+                gc.valid_attachments.iter().any(|attachment| {
+                    attachment.container_id == record.container_id && attachment.ifname == record.ifname
+                })
+            };
+            endpoints.iter().filter(|record| !valid(record)).cloned().collect()
+        };
+        for record in stale {
+            tracing::info!(pod = %record.pod, namespace = %record.namespace, "garbage: the runtime no longer knows it");
+            self.delete_link(&record)?;
+            self.forget(&record).await;
+        }
+        Ok(Response::Done)
+    }
+
+    fn delete_link(&self, record: &Record) -> Result<(), CniError> {
+        let delete = || {
+            let netlink = kernel::Netlink::open()?;
+            kernel::link::delete_by_name(&netlink, &record.host_interface)
+        };
+        delete().map(drop).map_err(|error| {
+            CniError::new(
+                code::IO_FAILURE,
+                "cannot delete the link",
+                format!("{}: {error}", record.host_interface),
+            )
+        })
+    }
+
+    /// Removes an endpoint everywhere: record, policy, route, addresses, annotation.
+    pub(super) async fn forget(&self, record: &Record) {
+        self.context.felix.updates(vec![Update::LocalEndpoint(endpoint_id(record), None)]).await;
+        self.release(record).await;
+        let removed = self.endpoints.lock().await.remove(&record.container_id, &record.ifname);
+        if let Err(error) = removed {
+            tracing::warn!(%error, record = %record.id(), "cannot remove the endpoint's record");
+        }
+        self.annotate(record, false);
+    }
+
+    pub(super) async fn release(&self, record: &Record) {
+        self.release_handle(&record.handle).await;
+    }
+
+    /// Releases now if the datastore answers in time, otherwise writes down that it is owed.
+    async fn release_handle(&self, handle: &str) {
+        if let Err(error) = self.releases.owe(handle) {
+            tracing::warn!(handle, %error, "cannot write down a release; trying it at once");
+        }
+        match tokio::time::timeout(RELEASE_PATIENCE, self.ipam.release_by_handle(handle)).await {
+            Ok(Ok(_)) => self.releases.paid(handle),
+            Ok(Err(error)) => tracing::warn!(handle, %error, "release is owed, will be tried again"),
+            Err(_) => tracing::warn!(handle, "release is owed: the datastore does not answer"),
+        }
+    }
+
+    /// Tells the API which addresses the pod has, so that other nodes need not wait for the kubelet's status.
+    ///
+    /// Calico's nodes read the same annotations (`libcalico-go/lib/backend/k8s/resources/workloadendpoint.go`).
+    pub(super) fn annotate(&self, record: &Record, present: bool) {
+        let addresses = record.addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (first, all, container) = if present {
+            (addresses.first().cloned().unwrap_or_default(), addresses.join(","), record.container_id.clone())
+        } else {
+            Default::default()
+        };
+        let mut patch = json!({"metadata": {"annotations": {
+            "cni.projectcalico.org/podIP": first,
+            "cni.projectcalico.org/podIPs": all,
+            "cni.projectcalico.org/containerID": container,
+        }}});
+        // A pod of the same name that came later is not ours to annotate.
+        if let Some(uid) = &record.pod_uid
+            && let Some(metadata) = patch.get_mut("metadata").and_then(|metadata| metadata.as_object_mut())
+        {
+            metadata.insert("uid".to_owned(), json!(uid));
+        }
+        let (store, key) = (self.store.clone(), Key::namespaced(&record.namespace, &record.pod));
+        tokio::spawn(async move {
+            let mut wait = Duration::from_millis(200);
+            for _ in 0..ANNOTATE_TRIES {
+                match store.patch::<Pod>(&key, Some("status"), &patch).await {
+                    Ok(_)
+                    | Err(
+                        StoreError::NotFound { .. }
+                        | StoreError::Conflict { .. }
+                        | StoreError::Invalid { .. },
+                    ) => return,
+                    Err(error) => tracing::debug!(pod = %key, %error, "cannot annotate the pod yet"),
+                }
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+            tracing::warn!(pod = %key, "gave up annotating the pod; its status has the address too");
+        });
+    }
+}
+
+/// Tries what is owed until the task is dropped.
+pub(crate) async fn retry_releases<S: Store>(server: Arc<Server<S>>) {
+    loop {
+        for handle in server.releases.owed() {
+            if let Ok(Ok(_)) =
+                tokio::time::timeout(RELEASE_PATIENCE, server.ipam.release_by_handle(&handle)).await
+            {
+                server.releases.paid(&handle);
+            }
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+}
+
+/// Forgets endpoints whose interface did not survive (reboot, or a shim that died with us), before anything is served.
+pub(crate) async fn drop_vanished<S: Store>(server: &Server<S>) {
+    let links = kernel::Netlink::open().and_then(|netlink| kernel::link::list(&netlink));
+    let links = match links {
+        Ok(links) => links,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list links; keeping every endpoint");
+            return;
+        }
+    };
+    let vanished: Vec<Record> = {
+        let endpoints = server.endpoints.lock().await;
+        let lives = |record: &Record| links.iter().any(|link| link.name == record.host_interface);
+        endpoints.iter().filter(|record| !lives(record)).cloned().collect()
+    };
+    for record in vanished {
+        tracing::info!(pod = %record.pod, namespace = %record.namespace, interface = %record.host_interface,
+            "the endpoint's interface is gone; releasing its addresses");
+        server.forget(&record).await;
+    }
+}

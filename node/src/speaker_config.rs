@@ -1,0 +1,1 @@
+//! From peerings to the speaker configuration.
