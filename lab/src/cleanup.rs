@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What was there to take back.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Swept {
-    /// Processes killed.
+    /// Processes that ran.
     pub processes: usize,
     /// Namespaces removed.
     pub namespaces: usize,
@@ -25,6 +25,8 @@ pub fn sweep(layout: &Layout) -> Result<Swept> {
         Err(_) if !layout.state().exists() => State::default(),
         Err(error) => return Err(error),
     };
+    let ran =
+        state.processes.values().chain(&state.supervisor).filter(|process| process.alive()).count();
     // The supervisor first, so that nothing starts again; its children die with it.
     if let Some(supervisor) = state.supervisor {
         supervisor.signal(Signal::SIGKILL);
@@ -34,7 +36,7 @@ pub fn sweep(layout: &Layout) -> Result<Swept> {
     }
     // It may have written once more before it died.
     let state = State::load(&layout.state()).unwrap_or(state);
-    let processes = kill_all(&state)?;
+    kill_all(&state)?;
     let mut namespaces = 0;
     if !state.rootless {
         for path in state.namespaces.keys() {
@@ -43,11 +45,11 @@ pub fn sweep(layout: &Layout) -> Result<Swept> {
         }
     }
     remove_files(layout)?;
-    Ok(Swept { processes, namespaces })
+    Ok(Swept { processes: ran, namespaces })
 }
 
-fn kill_all(state: &State) -> Result<usize> {
-    let mut killed = BTreeSet::new();
+fn kill_all(state: &State) -> Result<()> {
+    let mut survivors = BTreeSet::new();
     // What runs in the lab's namespaces is the lab's, also what a container forked; it may fork while we look.
     for _ in 0..20 {
         let mut found: BTreeSet<ProcessId> = state.processes.values().copied().collect();
@@ -55,16 +57,16 @@ fn kill_all(state: &State) -> Result<usize> {
         let own = ProcessId::own();
         found.retain(|process| Some(*process) != own && process.alive());
         if found.is_empty() {
-            return Ok(killed.len());
+            return Ok(());
         }
         for process in &found {
             process.signal_group(Signal::SIGKILL);
             process.signal(Signal::SIGKILL);
             let _ = process.wait_gone(Duration::from_millis(500));
         }
-        killed.extend(found);
+        survivors = found;
     }
-    bail!("processes of the lab do not die: {killed:?}")
+    bail!("processes of the lab do not die: {survivors:?}")
 }
 
 fn remove_files(layout: &Layout) -> Result<()> {
@@ -74,7 +76,8 @@ fn remove_files(layout: &Layout) -> Result<()> {
         entries => entries.with_context(|| format!("cannot read {}", layout.dir.display()))?,
     };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| *path != layout.state()) {
-        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -86,6 +89,10 @@ fn remove_files(layout: &Layout) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", layout.dir.display()))
         }
-        _ => Ok(()),
+        _ => {
+            // The folder of all labs goes with the last one.
+            let _ = layout.dir.parent().map(fs::remove_dir);
+            Ok(())
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The commands of `voile-lab`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
+#![expect(clippy::print_stderr, reason = "a command line program")]
 
 use std::{
     ffi::OsString,
@@ -19,7 +19,7 @@ use crate::{
     apiserver, cleanup,
     cluster::pod_server,
     control::{self, Place, Request},
-    demo::{self, DemoArgs, Format, Output},
+    demo::{self, DemoArgs, Format, Output, say},
     enter,
     paths::{Base, Layout, Mode, make_private},
     processes::{Row, Status},
@@ -143,7 +143,9 @@ struct JanitorArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     // `up` blocks some signals while the demonstration runs, and children inherit that.
-    drop(SigSet::all().thread_unblock());
+    let _ = SigSet::all().thread_unblock();
+    // We may have been started as /proc/self/exe; ps(1) shall show a name.
+    let _ = nix::sys::prctl::set_name(c"voile-lab");
     let cli = Cli::parse();
     let verb = cli.command.unwrap_or(Verb::Up(cli.up));
     run(verb).unwrap_or_else(|error| {
@@ -165,9 +167,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
             log("info");
             supervisor::run(&args)
         }
-        Verb::Janitor(args) => {
-            supervisor::janitor(&Layout::at(&args.dir), ProcessId { pid: args.pid, start: args.start })
-        }
+        Verb::Janitor(args) => supervisor::janitor(
+            &Layout::at(&args.dir),
+            ProcessId { pid: args.pid, start: args.start },
+        ),
         Verb::Enter(args) => enter::run(&args),
         Verb::Apiserver(args) => {
             log("info");
@@ -185,7 +188,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
 fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOILE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Finds the topology that ships with the sources, from wherever one stands in them.
@@ -274,7 +281,8 @@ fn own_program() -> Command {
 
 /// Starts the supervisor and follows it until the lab is up.
 fn supervise(layout: &Layout, file: &Path, mode: Mode, owned: bool, out: &Output) -> Result<()> {
-    let log = OpenOptions::new().create(true).append(true).open(layout.dir.join("supervisor.log"))?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(layout.dir.join("supervisor.log"))?;
     let mut command = own_program();
     command.arg("supervise").arg("--dir").arg(&layout.dir).arg("--file").arg(file);
     if mode == Mode::Rootless {
@@ -327,7 +335,8 @@ fn run_demo(args: &DemoArgs) -> Result<ExitCode> {
 
 /// Logs of a failed lab outlive it.
 fn keep_logs(layout: &Layout, out: &Output) {
-    let target = std::env::temp_dir().join(format!("voile-lab-{}-logs-{}", layout.name, std::process::id()));
+    let target =
+        std::env::temp_dir().join(format!("voile-lab-{}-logs-{}", layout.name, std::process::id()));
     let copied = std::fs::create_dir_all(&target).and_then(|()| {
         std::fs::copy(layout.dir.join("supervisor.log"), target.join("supervisor.log"))?;
         for entry in std::fs::read_dir(layout.dir.join("logs"))?.flatten() {
@@ -342,7 +351,11 @@ fn keep_logs(layout: &Layout, out: &Output) {
 
 fn print_hints(layout: &Layout, out: &Output, mode: Mode) {
     let name = &layout.name;
-    let option = if Base::find().map_or(0, |base| base.labs().len()) > 1 { format!(" --name {name}") } else { String::new() };
+    let option = if Base::find().map_or(0, |base| base.labs().len()) > 1 {
+        format!(" --name {name}")
+    } else {
+        String::new()
+    };
     out.line("");
     out.line("The lab stays up. Look around:");
     out.line(&format!("   export KUBECONFIG={}", layout.kubeconfig().display()));
@@ -386,11 +399,14 @@ fn down(args: &DownArgs) -> Result<()> {
         }
     };
     if layouts.is_empty() {
-        println!("no lab is up");
+        say("no lab is up");
     }
     for layout in layouts {
         let swept = cleanup::sweep(&layout)?;
-        println!("lab {}: {} processes, {} namespaces removed", layout.name, swept.processes, swept.namespaces);
+        say(&format!(
+            "lab {}: {} processes, {} namespaces removed",
+            layout.name, swept.processes, swept.namespaces
+        ));
     }
     Ok(())
 }
@@ -407,19 +423,28 @@ fn list() -> Result<()> {
                     (true, false) => "starting",
                     (false, _) => "crashed; remove it with down",
                 };
-                vec![name, what.to_owned(), state.processes.len().to_string(), state.topology.display().to_string()]
+                vec![
+                    name,
+                    what.to_owned(),
+                    state.processes.len().to_string(),
+                    state.topology.display().to_string(),
+                ]
             }
             Err(error) => vec![name, format!("{error:#}")],
         })
         .collect();
-    print!("{}", demo::table(&["NAME", "STATE", "PROCESSES", "TOPOLOGY"], &rows));
+    say(demo::table(&["NAME", "STATE", "PROCESSES", "TOPOLOGY"], &rows).trim_end());
     Ok(())
 }
 
 fn status(args: &NameArgs) -> Result<()> {
     let (_, layout) = which(args.name.as_deref())?;
     let state = State::load(&layout.state())?;
-    ensure!(state.running(), "lab {:?} has crashed; remove it with `cargo xtask lab down`", layout.name);
+    ensure!(
+        state.running(),
+        "lab {:?} has crashed; remove it with `cargo xtask lab down`",
+        layout.name
+    );
     let programs: Vec<Row> = control::ask(&layout, &Request::List)?;
     let rows: Vec<_> = programs
         .into_iter()
@@ -433,14 +458,14 @@ fn status(args: &NameArgs) -> Result<()> {
             vec![row.name, status, pid, row.restarts.to_string()]
         })
         .collect();
-    println!("lab {} at {}, files in {}", layout.name, state.server, layout.dir.display());
-    print!("{}", demo::table(&["PROGRAM", "STATUS", "PID", "RESTARTS"], &rows));
+    say(&format!("lab {} at {}, files in {}", layout.name, state.server, layout.dir.display()));
+    say(demo::table(&["PROGRAM", "STATUS", "PID", "RESTARTS"], &rows).trim_end());
     Ok(())
 }
 
 fn kubeconfig(args: &NameArgs) -> Result<()> {
     let (_, layout) = which(args.name.as_deref())?;
-    println!("{}", layout.kubeconfig().display());
+    say(&format!("{}", layout.kubeconfig().display()));
     Ok(())
 }
 

@@ -174,7 +174,6 @@ impl Control {
         let found: Vec<_> = pods
             .iter()
             .filter(|(key, pod)| key.as_str() == name || pod.name_any() == name)
-            .map(|(key, pod)| (key, pod))
             .collect();
         match found.as_slice() {
             [(_, pod)] => {

@@ -15,10 +15,13 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 use kube::Client;
 
-pub use self::output::{Format, Output, Tone, table};
+pub use self::output::{Format, Output, Tone, say, table};
 use self::summary::Summary;
 use crate::{
-    cluster::{self, manifests::{self, Applier}},
+    cluster::{
+        self,
+        manifests::{self, Applier},
+    },
     paths::Layout,
     procfs::now,
     state::State,
@@ -27,7 +30,8 @@ use crate::{
 };
 
 /// Pools for topologies that bring no manifests.
-pub const DEFAULT_CLUSTER: &str = include_str!("../../deploy/containerlab/leaf-spine/10-pools.yaml");
+pub const DEFAULT_CLUSTER: &str =
+    include_str!("../../deploy/containerlab/leaf-spine/10-pools.yaml");
 const DEFAULT_PODS: &str = include_str!("../../deploy/containerlab/leaf-spine/demo/pods.yaml");
 const DEFAULT_POLICIES: [(&str, &str); 3] = [
     (
@@ -122,8 +126,13 @@ impl Demo {
 
     fn policy_files(&self) -> Result<Vec<(String, String)>> {
         match supervisor::sidecar(&self.topology).map(|folder| folder.join("demo/policies")) {
-            Some(folder) if folder.is_dir() => manifests::read_folder(&folder).context("policies of the demonstration"),
-            _ => Ok(DEFAULT_POLICIES.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect()),
+            Some(folder) if folder.is_dir() => {
+                manifests::read_folder(&folder).context("policies of the demonstration")
+            }
+            _ => Ok(DEFAULT_POLICIES
+                .iter()
+                .map(|(name, text)| ((*name).into(), (*text).into()))
+                .collect()),
         }
     }
 }

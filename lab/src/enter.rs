@@ -3,11 +3,7 @@
 //! A small program of its own instead of code between fork and exec: no unsafe code, and whoever dies, it dies with it.
 
 use std::{
-    ffi::OsString,
-    fs::File,
-    os::unix::process::CommandExt as _,
-    path::PathBuf,
-    process::Command,
+    ffi::OsString, fs::File, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};

@@ -22,7 +22,10 @@ const BRIDGE: &str = "br0";
 pub fn make_netns(path: &Path, ledger: &Ledger) -> Result<NetNs> {
     ledger.change(|state| state.namespaces.insert(path.to_owned(), 0))?;
     let made = NetNs::create(path).with_context(|| {
-        format!("cannot make namespace {}; another lab of that name? try `down` first", path.display())
+        format!(
+            "cannot make namespace {}; another lab of that name? try `down` first",
+            path.display()
+        )
     })?;
     let inode = made.inode()?;
     ledger.change(|state| state.namespaces.insert(path.to_owned(), inode))?;
@@ -59,7 +62,8 @@ pub fn build(topology: &Topology, layout: &Layout, ledger: &Ledger) -> Result<()
 
 /// Kernel settings: what every node of that role needs, then what the file says. Runs inside the namespace.
 fn settings(node: &Node) -> Result<()> {
-    let mut wanted = vec![("net.ipv4.conf.all.rp_filter", "0"), ("net.ipv4.conf.default.rp_filter", "0")];
+    let mut wanted =
+        vec![("net.ipv4.conf.all.rp_filter", "0"), ("net.ipv4.conf.default.rp_filter", "0")];
     if matches!(node.role, Role::Router(_) | Role::Kubernetes) {
         wanted.extend([
             ("net.ipv4.ip_forward", "1"),
@@ -85,9 +89,18 @@ fn settings(node: &Node) -> Result<()> {
 /// sysctl(8): dots separate, unless a slash comes first; then slashes do.
 fn sysctl_path(key: &str) -> String {
     match (key.find('.'), key.find('/')) {
-        (Some(dot), Some(slash)) if dot < slash => {
-            key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
-        }
+        (Some(dot), Some(slash)) if dot < slash => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         (Some(_), None) => key.replace('.', "/"),
         _ => key.to_owned(),
     }
@@ -111,7 +124,8 @@ fn connect(connection: &Link, topology: &Topology, layout: &Layout) -> Result<()
             link::set_master(&netlink, index, Some(link::index_of(&netlink, BRIDGE)?))?;
         }
         link::set_up(&netlink, index, true)?;
-        let prefixes = endpoint.ipv4.map(Into::into).into_iter().chain(endpoint.ipv6.map(Into::into));
+        let prefixes =
+            endpoint.ipv4.map(Into::into).into_iter().chain(endpoint.ipv6.map(Into::into));
         for prefix in prefixes {
             address::add(&netlink, &Address::new(index, prefix))?;
         }
@@ -127,10 +141,13 @@ pub fn configure(node: &Node, layout: &Layout) -> Result<()> {
         let words = crate::topology::words(line);
         let words: Vec<String> = words.iter().map(|word| seen(node, word)).collect();
         match translate(&words) {
-            Some(step) => step.apply(&netlink).or_else(|error| match error {
-                error if error.is_existing() && step.may_exist() => Ok(()),
-                error => Err(error),
-            }).map_err(anyhow::Error::from),
+            Some(step) => step
+                .apply(&netlink)
+                .or_else(|error| match error {
+                    error if error.is_existing() && step.may_exist() => Ok(()),
+                    error => Err(error),
+                })
+                .map_err(anyhow::Error::from),
             None => netns.run(|| execute(&words))?,
         }
         .with_context(|| format!("node {:?}: exec {line:?}", node.name))?;
@@ -152,7 +169,9 @@ fn execute(words: &[String]) -> Result<()> {
             bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            bail!("program {program:?} is not on this machine; install it (Debian: iproute2 has `ip`)")
+            bail!(
+                "program {program:?} is not on this machine; install it (Debian: iproute2 has `ip`)"
+            )
         }
         Err(error) => Err(error.into()),
     }

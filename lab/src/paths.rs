@@ -37,10 +37,12 @@ impl Base {
                 return Ok(Self { path, mode: Mode::Root });
             }
         }
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("voile-lab"));
+        let runtime =
+            std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("voile-lab"));
         let fallback = std::env::temp_dir().join(format!("voile-lab-{own}"));
         let path = runtime.filter(|path| make_private(path).is_ok()).unwrap_or(fallback);
-        make_private(&path).with_context(|| format!("cannot use {} for the lab's files", path.display()))?;
+        make_private(&path)
+            .with_context(|| format!("cannot use {} for the lab's files", path.display()))?;
         let found = fs::metadata(&path)?;
         ensure!(
             found.uid() == own.as_raw() && found.mode().trailing_zeros() >= 6,
@@ -98,7 +100,8 @@ impl Layout {
     /// From the folder alone.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
-        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Self { name, dir: dir.to_owned() }
     }
 

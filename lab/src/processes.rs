@@ -220,14 +220,20 @@ impl Keeper {
                 return;
             }
             let Some(code) = end else { continue };
-            if self.spec.restart == Restart::Never || (self.spec.restart == Restart::OnFailure && code == 0) {
+            if self.spec.restart == Restart::Never
+                || (self.spec.restart == Restart::OnFailure && code == 0)
+            {
                 self.report.send_replace(Status::Ended(code));
                 return;
             }
             tracing::warn!(process = self.spec.name, code, "ended; it starts again");
             *self.restarts.lock().unwrap_or_else(PoisonError::into_inner) += 1;
             self.report.send_replace(Status::Waiting);
-            pause = if begun.elapsed() > SETTLED { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            pause = if begun.elapsed() > SETTLED {
+                FIRST_PAUSE
+            } else {
+                (pause * 2).min(LONGEST_PAUSE)
+            };
             tokio::select! {
                 () = sleep(pause) => (),
                 _ = self.wanted.changed() => (),
@@ -295,7 +301,8 @@ async fn stop(child: &mut Child, order: Want) {
 
 fn code(status: std::io::Result<std::process::ExitStatus>) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
-    status.map_or(127, |status| status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(127))
+    status
+        .map_or(127, |status| status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(127))
 }
 
 /// A command that enters its namespace first and dies with us.

@@ -46,14 +46,14 @@ impl ProcessId {
     /// Sends a signal to the process, if it is still the same one.
     pub fn signal(self, signal: Signal) {
         if self.alive() {
-            drop(kill(Pid::from_raw(self.pid), signal));
+            let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
 
     /// Sends a signal to its process group, if it leads one and is still the same process.
     pub fn signal_group(self, signal: Signal) {
         if self.alive() {
-            drop(killpg(Pid::from_raw(self.pid), signal));
+            let _ = killpg(Pid::from_raw(self.pid), signal);
         }
     }
 
@@ -88,14 +88,18 @@ pub fn inside(inodes: &BTreeSet<u64>) -> Vec<ProcessId> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| {
-            fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| inodes.contains(&found.ino()))
+            fs::metadata(format!("/proc/{pid}/ns/net"))
+                .is_ok_and(|found| inodes.contains(&found.ino()))
         })
         .filter_map(ProcessId::of)
         .collect()
 }
 
 /// The clock of this crate's drivers.
-#[expect(clippy::disallowed_methods, reason = "the lab drives real processes; this is its one clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the lab drives real processes; this is its one clock"
+)]
 #[must_use]
 pub fn now() -> Instant {
     Instant::now()

@@ -2,10 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::OpenOptionsExt as _,
-    },
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::Path,
 };
 
@@ -21,10 +18,11 @@ use nix::{
 /// `/run` becomes a private tmpfs, except for `keep`, the lab's own folder.
 pub fn enter_new(keep: &Path) -> Result<()> {
     let (uid, gid) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context(
-        "cannot make a user namespace; run as root, or allow them \
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .context(
+            "cannot make a user namespace; run as root, or allow them \
          (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0)",
-    )?;
+        )?;
     // user_namespaces(7): setgroups has to be denied before an unprivileged process may write gid_map.
     fs::write("/proc/self/setgroups", "deny").context("cannot deny setgroups")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("cannot map the user id")?;

@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use nix::unistd::{User, chown};
 
 use crate::{
     paths::Layout,
@@ -31,17 +33,21 @@ pub fn specs(node: &Node, kind: RouterKind, layout: &Layout) -> Result<Vec<Spec>
     Ok(match kind {
         RouterKind::Voile => {
             let config = config(node, "/etc/voile/bgpd.toml")?;
-            vec![spec(node.name.clone(), vec![text(&ours("voile-bgpd")?), "--config".into(), text(&config)])]
+            vec![spec(
+                node.name.clone(),
+                vec![text(&ours("voile-bgpd")?), "--config".into(), text(&config)],
+            )]
         }
         RouterKind::Bird => {
             let config = config(node, "/etc/bird/bird.conf")?;
             let socket = dir.join("bird.ctl");
-            let command = [&text(&find("bird", "bird2")?), "-f", "-c", &text(&config), "-s", &text(&socket)];
+            let command =
+                [&text(&find("bird", "bird2")?), "-f", "-c", &text(&config), "-s", &text(&socket)];
             vec![spec(node.name.clone(), command.map(str::to_owned).into())]
         }
         RouterKind::Frr => {
             let config = config(node, "/etc/frr/frr.conf")?;
-            frr(&config, &dir)?
+            frr(&config, layout, &dir)?
                 .into_iter()
                 .map(|(daemon, command)| spec(format!("{}-{daemon}", node.name), command))
                 .collect()
@@ -51,17 +57,35 @@ pub fn specs(node: &Node, kind: RouterKind, layout: &Layout) -> Result<Vec<Spec>
 
 fn config(node: &Node, place: &str) -> Result<PathBuf> {
     let path = node.bound(place).ok_or_else(|| {
-        anyhow!("router {:?} has no configuration; bind a file to {place} (`binds: [FILE:{place}]`)", node.name)
+        anyhow!(
+            "router {:?} has no configuration; bind a file to {place} (`binds: [FILE:{place}]`)",
+            node.name
+        )
     })?;
     path.canonicalize().with_context(|| format!("router {:?}: {}", node.name, path.display()))
 }
 
-/// zebra and bgpd with every file they write in a folder of their own; both run as whoever runs the lab.
-fn frr(config: &Path, dir: &Path) -> Result<Vec<(&'static str, Vec<String>)>> {
+/// zebra and bgpd with every file they write in a folder of their own. They insist on becoming FRR's user, because only
+/// that one is in the group that they were built for.
+fn frr(config: &Path, layout: &Layout, dir: &Path) -> Result<Vec<(&'static str, Vec<String>)>> {
     let own = dir.join("frr.conf");
     fs::copy(config, &own)?;
-    let user = user_name();
-    let daemon = |name: &'static str, more: &[String]| -> Result<_> {
+    let Some(user) = User::from_name("frr")? else {
+        bail!(
+            "the topology asks for FRR, which is not on this machine; install it (Debian: apt install frr)"
+        )
+    };
+    let given =
+        [dir, &own].iter().try_for_each(|path| chown(*path, Some(user.uid), Some(user.gid)));
+    given.context(
+        "FRR needs a lab of root: it changes to its own user, which a user namespace does not have",
+    )?;
+    // That user may pass, but not look.
+    let base = layout.dir.parent().unwrap_or(&layout.dir);
+    for folder in [base, &layout.dir, dir.parent().unwrap_or(dir)] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?;
+    }
+    let daemon = |name: &'static str| -> Result<_> {
         let program = find(&format!("/usr/lib/frr/{name}"), "frr")?;
         let mut command: Vec<String> = vec![program.to_string_lossy().into_owned()];
         let path = |file: String| dir.join(file).to_string_lossy().into_owned();
@@ -78,38 +102,20 @@ fn frr(config: &Path, dir: &Path) -> Result<Vec<(&'static str, Vec<String>)>> {
             "0".into(),
             "--log".into(),
             "stdout".into(),
-            "-u".into(),
-            user.clone(),
-            "-g".into(),
-            user.clone(),
-            "-N".into(),
-            "lab".into(),
         ]);
-        // -N and explicit paths exclude each other; the paths are enough.
-        command.truncate(command.len() - 2);
-        command.extend_from_slice(more);
         Ok((name, command))
     };
-    Ok(vec![daemon("zebra", &[])?, daemon("bgpd", &[])?])
-}
-
-/// The name of user 0 here; FRR wants names.
-fn user_name() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid())
-        .ok()
-        .flatten()
-        .map_or_else(|| "root".to_owned(), |user| user.name)
+    Ok(vec![daemon("zebra")?, daemon("bgpd")?])
 }
 
 /// Finds one of our own programs: beside this one, or on PATH.
 pub fn ours(name: &str) -> Result<PathBuf> {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|path| Some(PathBuf::from(path.to_str()?.trim_end_matches(" (deleted)")).with_file_name(name)));
-    beside
-        .filter(|path| path.is_file())
-        .or_else(|| on_path(name))
-        .ok_or_else(|| anyhow!("{name} is not beside voile-lab and not on PATH; `cargo xtask lab` builds it"))
+    let beside = std::env::current_exe().ok().and_then(|path| {
+        Some(PathBuf::from(path.to_str()?.trim_end_matches(" (deleted)")).with_file_name(name))
+    });
+    beside.filter(|path| path.is_file()).or_else(|| on_path(name)).ok_or_else(|| {
+        anyhow!("{name} is not beside voile-lab and not on PATH; `cargo xtask lab` builds it")
+    })
 }
 
 fn find(name: &str, package: &str) -> Result<PathBuf> {
@@ -119,7 +125,9 @@ fn find(name: &str, package: &str) -> Result<PathBuf> {
         on_path(name)
     };
     let Some(found) = found else {
-        bail!("the topology asks for {name}, which is not on this machine; install it (Debian: apt install {package})")
+        bail!(
+            "the topology asks for {name}, which is not on this machine; install it (Debian: apt install {package})"
+        )
     };
     Ok(found)
 }

@@ -19,7 +19,11 @@ use kube::{Api, Client};
 use crate::{
     apiserver::{self, Options, Server},
     cluster::{
-        self, cache::Cache, kubelet::Kubelet, manifests::{self, Applier}, nodes, scheduler, slices,
+        self,
+        cache::Cache,
+        kubelet::Kubelet,
+        manifests::{self, Applier},
+        nodes, scheduler, slices,
     },
     control::{self, Control},
     fabric,
@@ -66,11 +70,13 @@ pub fn run(args: &SuperviseArgs) -> Result<()> {
 }
 
 fn start(args: &SuperviseArgs) -> Result<()> {
-    drop(nix::unistd::setsid());
+    // Fails only for who leads a group already, which is as good.
+    let _ = nix::unistd::setsid();
     let layout = Layout::at(&args.dir);
     let topology = Topology::load(&args.file)?;
     // Before the namespaces change: this is the listener that kubectl on the host reaches.
-    let outer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
+    let outer =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
     let outer_url = format!("http://{}", outer.local_addr()?);
     if args.rootless {
         rootless::enter_new(&args.dir)?;
@@ -104,12 +110,16 @@ fn start(args: &SuperviseArgs) -> Result<()> {
     for node in topology.kubernetes_nodes() {
         let netns = kernel::NetNs::open(layout.netns(&node.name))?;
         let listener = netns.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, INNER_PORT)))?;
-        listeners.push(listener.with_context(|| format!("node {:?}: port {INNER_PORT}", node.name))?);
+        listeners
+            .push(listener.with_context(|| format!("node {:?}: port {INNER_PORT}", node.name))?);
     }
     serve_api(listeners, &token)?;
     write_atomically(&layout.kubeconfig(), apiserver::kubeconfig(&outer_url, &token).as_bytes())?;
     let inner_url = format!("http://127.0.0.1:{INNER_PORT}");
-    write_atomically(&layout.inner_kubeconfig(), apiserver::kubeconfig(&inner_url, &token).as_bytes())?;
+    write_atomically(
+        &layout.inner_kubeconfig(),
+        apiserver::kubeconfig(&inner_url, &token).as_bytes(),
+    )?;
     // One thread, this one: children get their parent's death signal when the thread that forked them ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let lab = Lab { topology, layout, ledger };
@@ -125,7 +135,8 @@ fn serve_api(listeners: Vec<TcpListener>, token: &str) -> Result<()> {
     });
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().name("apiserver".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         match runtime {
             Ok(runtime) => runtime.block_on(async {
                 let started = spawn_servers(&server, listeners);
@@ -277,7 +288,7 @@ pub fn sidecar(topology: &Topology) -> Option<PathBuf> {
 
 /// Waits for the end of `after`, or of the lab itself, then removes every trace of the lab. Runs outside of it.
 pub fn janitor(layout: &Layout, after: ProcessId) -> Result<()> {
-    drop(nix::unistd::setsid());
+    let _ = nix::unistd::setsid();
     let mut begun = false;
     while after.alive() {
         let running = State::load(&layout.state()).is_ok_and(|state| state.running());

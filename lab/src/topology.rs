@@ -15,8 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::reader::words;
 pub use self::model::{Bind, Endpoint, Link, Node, Role, RouterKind, Topology};
+pub(crate) use self::reader::words;
 
 /// Why a topology can't be used, with the line to look at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,13 +76,20 @@ impl Topology {
     /// Reads the text of a file; `path` is where relative binds start, and what errors name.
     pub fn parse(text: &str, path: &Path) -> Result<Self, TopologyError> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        yaml::parse(text)
-            .and_then(|root| reader::read(&root, folder, path))
-            .map_err(|Fault { line, message, help }| TopologyError { file: path.to_owned(), line, message, help })
+        yaml::parse(text).and_then(|root| reader::read(&root, folder, path)).map_err(
+            |Fault { line, message, help }| TopologyError {
+                file: path.to_owned(),
+                line,
+                message,
+                help,
+            },
+        )
     }
 }
 
 /// Says why a name can't be a lab's, if it can't.
 pub fn check_lab_name(name: &str) -> Result<(), String> {
-    reader::check_name(name, 0, "lab").map(drop).map_err(|fault| format!("{}; {}", fault.message, fault.help))
+    reader::check_name(name, 0, "lab")
+        .map(drop)
+        .map_err(|fault| format!("{}; {}", fault.message, fault.help))
 }

@@ -74,6 +74,8 @@ fn build() -> Result<()> {
     Ok(())
 }
 
+/// Where cargo puts programs, from wherever in the workspace it was called.
 fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.into(), PathBuf::from)
 }

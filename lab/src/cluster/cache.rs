@@ -80,7 +80,8 @@ where
                 }
                 WatchEvent::Deleted(object) => {
                     version = object.resource_version().unwrap_or(version);
-                    sender.send_modify(|objects| drop(Arc::make_mut(objects).remove(&key(&object))));
+                    sender
+                        .send_modify(|objects| drop(Arc::make_mut(objects).remove(&key(&object))));
                 }
                 WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                 WatchEvent::Error(status) => return Err(kube::Error::Api(status)),

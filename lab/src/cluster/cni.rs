@@ -59,7 +59,8 @@ impl Attachment {
     /// Connects the container.
     pub async fn add(&self) -> Result<Added> {
         let text = self.execute("ADD", None).await?;
-        let result: Value = serde_json::from_str(&text).context("ADD printed something that is not JSON")?;
+        let result: Value =
+            serde_json::from_str(&text).context("ADD printed something that is not JSON")?;
         let parsed: AddResult = serde_json::from_value(result.clone()).context("result of ADD")?;
         let host = |ip: ResultIp| ip.address.split('/').next().unwrap_or_default().to_owned();
         Ok(Added { addresses: parsed.ips.into_iter().map(host).collect(), result })
@@ -107,7 +108,9 @@ impl Attachment {
         let stderr = String::from_utf8_lossy(&output.stderr);
         match serde_json::from_str::<Value>(&stdout) {
             Ok(error) => bail!("{command} failed: {}", describe(&error)),
-            Err(_) => bail!("{command} failed ({}): {} {}", output.status, stdout.trim(), stderr.trim()),
+            Err(_) => {
+                bail!("{command} failed ({}): {} {}", output.status, stdout.trim(), stderr.trim())
+            }
         }
     }
 

@@ -18,7 +18,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{cache::Cache, cni::{Added, Attachment}};
+use super::{
+    cache::Cache,
+    cni::{Added, Attachment},
+};
 use crate::{
     fabric,
     paths::Layout,
@@ -114,13 +117,19 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(kubelet: Kubelet, pod: &Arc<Pod>, uid: String, seen: watch::Receiver<Option<Arc<Pod>>>) -> Self {
+    fn new(
+        kubelet: Kubelet,
+        pod: &Arc<Pod>,
+        uid: String,
+        seen: watch::Receiver<Option<Arc<Pod>>>,
+    ) -> Self {
         let namespace = pod.namespace().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
         let node = spec.node_name.unwrap_or_default();
         let node_netns = kubelet.layout.netns(&node);
         let host_network = spec.host_network == Some(true);
-        let pod_netns = if host_network { node_netns.clone() } else { kubelet.layout.pod_netns(&uid) };
+        let pod_netns =
+            if host_network { node_netns.clone() } else { kubelet.layout.pod_netns(&uid) };
         let attachment = Attachment {
             node_netns,
             pod_netns,
@@ -159,7 +168,8 @@ impl Worker {
     /// Gives the pod its namespace and network; tries until it works or the pod is to go.
     async fn connect(&mut self) -> Option<Added> {
         if self.host_network {
-            let addresses = self.kubelet.host_addresses.get(&self.node).cloned().unwrap_or_default();
+            let addresses =
+                self.kubelet.host_addresses.get(&self.node).cloned().unwrap_or_default();
             return Some(Added { addresses, result: Value::Null });
         }
         let mut pause = Duration::from_millis(100);
@@ -217,10 +227,14 @@ impl Worker {
         addresses: &[String],
     ) {
         let host = self.kubelet.host_addresses.get(&self.node).cloned().unwrap_or_default();
-        let mut receivers: Vec<_> = programs.values().map(|(_, receiver)| receiver.clone()).collect();
+        let mut receivers: Vec<_> =
+            programs.values().map(|(_, receiver)| receiver.clone()).collect();
         let mut written = Value::Null;
         while self.leaving().is_none() {
-            let states = programs.iter().map(|(name, (_, status))| (name.as_str(), *status.borrow())).collect();
+            let states = programs
+                .iter()
+                .map(|(name, (_, status))| (name.as_str(), *status.borrow()))
+                .collect();
             let status = status::running(&self.pod, &states, addresses, &host);
             if status != written {
                 match patch_status(&self.api, &self.attachment.name, &status).await {
@@ -247,11 +261,15 @@ impl Worker {
     ) {
         let grace = self.leaving().unwrap_or_default();
         let signal = if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
-        let stops = programs.values().map(|(program, _)| self.kubelet.processes.remove(program, signal, grace));
+        let stops = programs
+            .values()
+            .map(|(program, _)| self.kubelet.processes.remove(program, signal, grace));
         drop(futures::future::join_all(stops).await);
         if !self.host_network && self.attachment.pod_netns.exists() {
             self.disconnect(added.map(|added| &added.result)).await;
-            if let Err(error) = fabric::remove_netns(&self.attachment.pod_netns, &self.kubelet.ledger) {
+            if let Err(error) =
+                fabric::remove_netns(&self.attachment.pod_netns, &self.kubelet.ledger)
+            {
                 tracing::warn!(pod = self.attachment.name, "{error:#}");
             }
         }
@@ -269,9 +287,10 @@ impl Worker {
 
     /// Deletes the object for good, as a kubelet does when nothing of the pod is left.
     async fn forget(&mut self) {
-        let parameters = DeleteParams::default()
-            .grace_period(0)
-            .preconditions(Preconditions { uid: Some(self.attachment.uid.clone()), resource_version: None });
+        let parameters = DeleteParams::default().grace_period(0).preconditions(Preconditions {
+            uid: Some(self.attachment.uid.clone()),
+            resource_version: None,
+        });
         while self.seen.borrow_and_update().is_some() {
             match self.api.delete(&self.attachment.name, &parameters).await {
                 Ok(_) => return,

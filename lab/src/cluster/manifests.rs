@@ -23,17 +23,21 @@ pub fn parse(text: &str, name: &str) -> Result<Vec<Value>> {
 
 /// Reads all `*.yaml` files of a folder, in the order of their names, not those of its subfolders.
 pub fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"))
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+        })
         .collect();
     paths.sort();
     paths
         .into_iter()
         .map(|path| {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Ok((name, text))
         })
@@ -109,13 +113,20 @@ impl Applier {
             let place = self.discover(version, kind).await?;
             self.places.insert(key.clone(), place);
         }
-        let Some((plural, namespaced)) = self.places.get(&key) else { bail!("unknown kind {kind}") };
-        let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+        let Some((plural, namespaced)) = self.places.get(&key) else {
+            bail!("unknown kind {kind}")
+        };
+        let root = if version.contains('/') {
+            format!("/apis/{version}")
+        } else {
+            format!("/api/{version}")
+        };
         let label = format!("{}/{name}", kind.to_lowercase());
         if !namespaced {
             return Ok((format!("{root}/{plural}"), label));
         }
-        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+        let namespace =
+            object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
         Ok((format!("{root}/namespaces/{namespace}/{plural}"), label))
     }
 
@@ -135,8 +146,7 @@ impl Applier {
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> Result<&'a str> {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .ok_or_else(|| anyhow!("an object has no {}", pointer.trim_start_matches('/').replace('/', ".")))
+    object.pointer(pointer).and_then(Value::as_str).ok_or_else(|| {
+        anyhow!("an object has no {}", pointer.trim_start_matches('/').replace('/', "."))
+    })
 }

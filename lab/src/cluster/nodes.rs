@@ -29,13 +29,21 @@ const AS_LABEL: &str = "voile.dev/as-number";
 pub const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);
 
 /// Registers a node and returns its addresses.
-pub async fn register(client: &Client, node: &topology::Node, layout: &Layout) -> Result<Vec<String>> {
+pub async fn register(
+    client: &Client,
+    node: &topology::Node,
+    layout: &Layout,
+) -> Result<Vec<String>> {
     let api: Api<Node> = Api::all(client.clone());
     let prefixes = addresses(&layout.netns(&node.name))?;
     let object = serde_json::from_value(object(node, &prefixes)).context("node object")?;
     let created = api.create(&PostParams::default(), &object).await;
     created.with_context(|| format!("cannot register node {:?}", node.name))?;
-    set_ready(&api, node, &prefixes, false, "the node's daemon has not started").await?;
+    // Not a strategic merge: that takes the addresses of two families for one, because their `type` is the same.
+    let parameters = PatchParams::default();
+    api.patch_status(&node.name, &parameters, &Patch::Merge(&first_status(node, &prefixes)))
+        .await?;
+    set_ready(&api, &node.name, false, "the node's daemon has not started").await?;
     Ok(prefixes.iter().map(|prefix| prefix.addr().to_string()).collect())
 }
 
@@ -43,14 +51,13 @@ pub async fn register(client: &Client, node: &topology::Node, layout: &Layout) -
 pub async fn follow(client: Client, node: topology::Node, layout: Layout) {
     let api: Api<Node> = Api::all(client);
     let netns = layout.netns(&node.name);
-    let prefixes = addresses(&netns).unwrap_or_default();
     let mut told = false;
     loop {
         let path = netns.clone();
         let ready = tokio::task::spawn_blocking(move || healthy(&path)).await.unwrap_or(false);
         if ready != told {
             let reason = if ready { "voile-node is ready" } else { "voile-node does not answer" };
-            match set_ready(&api, &node, &prefixes, ready, reason).await {
+            match set_ready(&api, &node.name, ready, reason).await {
                 Ok(()) => told = ready,
                 Err(error) => tracing::warn!(node = node.name, "{error:#}"),
             }
@@ -95,38 +102,36 @@ fn architecture() -> &'static str {
     }
 }
 
-async fn set_ready(
-    api: &Api<Node>,
-    node: &topology::Node,
-    prefixes: &[IpNet],
-    ready: bool,
-    message: &str,
-) -> Result<()> {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+/// What never changes.
+fn first_status(node: &topology::Node, prefixes: &[IpNet]) -> Value {
     let addresses: Vec<_> = prefixes
         .iter()
         .map(|prefix| json!({"type": "InternalIP", "address": prefix.addr().to_string()}))
         .chain([json!({"type": "Hostname", "address": node.name})])
         .collect();
-    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
-    let status = json!({"status": {
+    let kernel =
+        nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    json!({"status": {
         "addresses": addresses,
         "capacity": {"pods": "110", "cpu": "1", "memory": "1Gi"},
         "allocatable": {"pods": "110", "cpu": "1", "memory": "1Gi"},
-        "conditions": [{
-            "type": "Ready", "status": if ready { "True" } else { "False" },
-            "reason": if ready { "KubeletReady" } else { "NetworkPluginNotReady" },
-            "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now,
-        }],
         "nodeInfo": {
             "kubeletVersion": concat!("v", env!("CARGO_PKG_VERSION"), "-lab"), "kubeProxyVersion": "",
             "containerRuntimeVersion": "netns://1", "operatingSystem": "linux", "architecture": architecture(),
             "osImage": "namespace of this machine", "kernelVersion": kernel.unwrap_or_default(),
             "machineID": "", "systemUUID": "", "bootID": "",
         },
-    }});
-    let parameters = PatchParams::default();
-    api.patch_status(&node.name, &parameters, &Patch::Strategic(&status)).await?;
+    }})
+}
+
+async fn set_ready(api: &Api<Node>, name: &str, ready: bool, message: &str) -> Result<()> {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let status = json!({"status": {"conditions": [{
+        "type": "Ready", "status": if ready { "True" } else { "False" },
+        "reason": if ready { "KubeletReady" } else { "NetworkPluginNotReady" },
+        "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now,
+    }]}});
+    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&status)).await?;
     Ok(())
 }
 
@@ -141,7 +146,8 @@ fn addresses(netns: &Path) -> Result<Vec<IpNet>> {
             IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
         })
         .map(|address| {
-            let loopback = links.iter().any(|link| link.index == address.interface && link.loopback);
+            let loopback =
+                links.iter().any(|link| link.index == address.interface && link.loopback);
             (!loopback, address.interface, address.prefix)
         })
         .collect();
@@ -163,7 +169,8 @@ fn http_status(address: SocketAddr, path: &str) -> Option<u16> {
     let limit = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).ok()?;
     std::str::from_utf8(&answer).ok()?.strip_prefix("HTTP/1.1 ")?.parse().ok()

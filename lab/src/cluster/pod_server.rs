@@ -1,6 +1,10 @@
 //! What a container without a command runs: TCP and UDP servers that say who they are and echo.
 
-use std::{io, net::{Ipv6Addr, SocketAddr}};
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,7 +24,9 @@ pub struct PodServerArgs {
 
 /// Serves until it is killed.
 pub async fn run(args: PodServerArgs) -> io::Result<()> {
-    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     // One socket for both families: Linux maps IPv4 peers unless told otherwise (RFC 3493, section 5.3).
     let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     for port in args.tcp {
@@ -60,7 +66,12 @@ async fn talk(mut stream: TcpStream, name: String) -> io::Result<()> {
             );
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(body.as_bytes()).await?;
-            return stream.shutdown().await;
+            stream.shutdown().await?;
+            // Closing with unread data would reset the connection before the answer is read.
+            let drain =
+                async { while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+            let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+            return Ok(());
         }
         first = false;
         stream.write_all(data).await?;

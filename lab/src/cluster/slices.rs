@@ -25,7 +25,8 @@ pub async fn run(client: Client, mut services: Cache<Service>, mut pods: Cache<P
             services.get().values().map(AsRef::as_ref),
             &pods.get().values().map(AsRef::as_ref).collect::<Vec<_>>(),
         );
-        let gone: Vec<_> = written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        let gone: Vec<_> =
+            written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
             let api: Api<EndpointSlice> = Api::namespaced(client.clone(), &key.0);
             // Deleted with its namespace or not: it is gone.
@@ -51,7 +52,13 @@ pub async fn run(client: Client, mut services: Cache<Service>, mut pods: Cache<P
     }
 }
 
-async fn write(client: &Client, namespace: &str, name: &str, slice: &Value, exists: bool) -> kube::Result<()> {
+async fn write(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    slice: &Value,
+    exists: bool,
+) -> kube::Result<()> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     if exists {
         // A merge patch replaces lists as a whole, as it must be here.
@@ -69,7 +76,9 @@ fn wanted<'a>(
     let mut slices = BTreeMap::new();
     for service in services {
         let Some(spec) = &service.spec else { continue };
-        let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) else { continue };
+        let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) else {
+            continue;
+        };
         let namespace = service.namespace().unwrap_or_default();
         let chosen: Vec<&Pod> = pods
             .iter()
@@ -116,10 +125,14 @@ fn endpoint(pod: &Pod, family: &str) -> Option<Value> {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
-    let address = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).find(|ip| {
-        ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == (family == "IPv4"))
-    })?;
-    let serving = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    let address = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|ip| ip.ip.clone())
+        .find(|ip| ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == (family == "IPv4")))?;
+    let serving =
+        status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     let terminating = pod.metadata.deletion_timestamp.is_some();
     Some(json!({
         "addresses": [address],
@@ -174,7 +187,10 @@ mod tests {
         let pods = [
             pod("a", json!({"status": {"podIPs": [{"ip": "10.244.0.1"}, {"ip": "fd00::1"}]}})),
             pod("b", json!({"status": {"podIPs": [{"ip": "10.244.0.2"}], "conditions": []}})),
-            pod("c", json!({"metadata": {"labels": {"app": "other"}}, "status": {"podIPs": [{"ip": "10.244.0.3"}]}})),
+            pod(
+                "c",
+                json!({"metadata": {"labels": {"app": "other"}}, "status": {"podIPs": [{"ip": "10.244.0.3"}]}}),
+            ),
             pod("d", json!({})),
         ];
         let slices = wanted([&service].into_iter(), &pods.iter().collect::<Vec<_>>());

@@ -41,7 +41,10 @@ impl Demo {
         };
         let streams = self.start_streams(matrix, None)?;
         sleep(Duration::from_millis(300)).await;
-        self.out.progress(&format!("{} streams run; {leaf} is killed and its cables are pulled", streams.len()));
+        self.out.progress(&format!(
+            "{} streams run; {leaf} is killed and its cables are pulled",
+            streams.len()
+        ));
         let killed = now();
         for name in self.programs(&leaf) {
             self.ask(&Request::Stop { name })?;
@@ -50,7 +53,10 @@ impl Demo {
         let policies = view::policies(&self.client).await?;
         let report = matrix.settle(&policies, Duration::from_secs(5)).await?;
         let (open, all) = matrix.open();
-        let detail = format!("{open} of {all} connections open, as before, {:.1} s later", killed.elapsed().as_secs_f64());
+        let detail = format!(
+            "{open} of {all} connections open, as before, {:.1} s later",
+            killed.elapsed().as_secs_f64()
+        );
         let detail = if report.is_empty() { detail } else { report.join(", ") };
         self.check(&format!("connectivity without {leaf}"), report.is_empty(), &detail);
         sleep(Duration::from_secs(1).saturating_sub(killed.elapsed())).await;
@@ -63,13 +69,18 @@ impl Demo {
     }
 
     async fn daemon_dies(&mut self, matrix: &mut Matrix) -> Result<()> {
-        let Some(node) = matrix.paths().first().map(|(_, to, _)| to.node.clone()) else { return Ok(()) };
+        let Some(node) = matrix.paths().first().map(|(_, to, _)| to.node.clone()) else {
+            return Ok(());
+        };
         let streams = self.start_streams(matrix, Some(&node))?;
         sleep(Duration::from_millis(300)).await;
         let program = format!("voile-node-{node}");
         let killed = now();
         self.ask(&Request::Kill { name: program.clone() })?;
-        self.out.progress(&format!("{} streams run through {node}; its daemon got SIGKILL", streams.len()));
+        self.out.progress(&format!(
+            "{} streams run through {node}; its daemon got SIGKILL",
+            streams.len()
+        ));
         let (mut asked, mut rounds, mut leaks) = (0, 0, Vec::new());
         // Through the time without a daemon, its start, and its first look at the API server.
         while killed.elapsed() < Duration::from_secs(3) {
@@ -78,16 +89,33 @@ impl Demo {
             rounds += 1;
             leaks.extend(found);
         }
-        let detail = format!("{asked} forbidden connections tried in {rounds} rounds, {} came through", leaks.len());
-        let detail = if leaks.is_empty() { detail } else { format!("{detail}: {}", leaks.join(", ")) };
-        self.check(&format!("policy holds while the daemon of {node} is dead and while it starts"), leaks.is_empty(), &detail);
+        let detail = format!(
+            "{asked} forbidden connections tried in {rounds} rounds, {} came through",
+            leaks.len()
+        );
+        let detail =
+            if leaks.is_empty() { detail } else { format!("{detail}: {}", leaks.join(", ")) };
+        self.check(
+            &format!("policy holds while the daemon of {node} is dead and while it starts"),
+            leaks.is_empty(),
+            &detail,
+        );
         self.await_ready(&node, killed).await?;
-        self.finish_streams(&format!("streams survive the death of the daemon of {node}"), streams).await;
+        self.finish_streams(&format!("streams survive the death of the daemon of {node}"), streams)
+            .await;
         let policies = view::policies(&self.client).await?;
         let report = matrix.settle(&policies, Duration::from_secs(5)).await?;
         let (open, all) = matrix.open();
-        let detail = if report.is_empty() { format!("{open} of {all} connections open, as before") } else { report.join(", ") };
-        self.check(&format!("connectivity and policy after the restart on {node}"), report.is_empty(), &detail);
+        let detail = if report.is_empty() {
+            format!("{open} of {all} connections open, as before")
+        } else {
+            report.join(", ")
+        };
+        self.check(
+            &format!("connectivity and policy after the restart on {node}"),
+            report.is_empty(),
+            &detail,
+        );
         self.await_sessions(&format!("sessions return with the daemon of {node}")).await
     }
 
@@ -98,18 +126,23 @@ impl Demo {
             .iter()
             .filter(|(from, to, _)| node.is_none_or(|node| from.node == node || to.node == node))
             .collect();
-        let (v4, v6): (Vec<&_>, Vec<&_>) = chosen.iter().partition(|(_, _, address)| address.is_ipv4());
+        let (v4, v6): (Vec<&_>, Vec<&_>) =
+            chosen.iter().partition(|(_, _, address)| address.is_ipv4());
         // Both families, as many different paths as there are, then the same ones again from other ports.
         let halves = [v4, v6].into_iter().filter(|half| !half.is_empty());
         halves
-            .flat_map(|half| half.into_iter().cycle().take(STREAMS / 2).copied().collect::<Vec<_>>())
+            .flat_map(|half| {
+                half.into_iter().cycle().take(STREAMS / 2).copied().collect::<Vec<_>>()
+            })
             .map(|(from, _, address)| Stream::start(from.netns.clone(), address))
             .collect()
     }
 
     async fn finish_streams(&mut self, name: &str, streams: Vec<Stream>) {
         let count = streams.len();
-        let finished = spawn_blocking(move || streams.into_iter().map(Stream::finish).collect::<Vec<_>>()).await;
+        let finished =
+            spawn_blocking(move || streams.into_iter().map(Stream::finish).collect::<Vec<_>>())
+                .await;
         let mut total = Report::default();
         let mut broken = Vec::new();
         for report in finished.unwrap_or_default() {
@@ -131,7 +164,11 @@ impl Demo {
         );
         let passed = broken.is_empty() && total.echoed > 0 && silence < TOLERABLE;
         broken.truncate(3);
-        let detail = if broken.is_empty() { detail } else { format!("{detail}; broken: {}", broken.join(", ")) };
+        let detail = if broken.is_empty() {
+            detail
+        } else {
+            format!("{detail}; broken: {}", broken.join(", "))
+        };
         self.check(name, passed, &detail);
     }
 
@@ -158,7 +195,11 @@ impl Demo {
             let up = sessions.iter().filter(|(_, peer)| peer.state == "Established").count();
             let all = !sessions.is_empty() && up == sessions.len();
             if all || begun.elapsed() > Duration::from_secs(20) {
-                let detail = format!("{up} of {} after {:.1} s", sessions.len(), begun.elapsed().as_secs_f64());
+                let detail = format!(
+                    "{up} of {} after {:.1} s",
+                    sessions.len(),
+                    begun.elapsed().as_secs_f64()
+                );
                 self.check(name, all, &detail);
                 return Ok(());
             }

@@ -15,33 +15,33 @@ type Labels = BTreeMap<String, String>;
 
 /// A pod as policies see it.
 #[derive(Clone, Debug, Default)]
-pub struct Subject {
+pub(super) struct Subject {
     /// Namespace.
-    pub namespace: String,
+    pub(super) namespace: String,
     /// Labels.
-    pub labels: Labels,
+    pub(super) labels: Labels,
     /// Labels of its namespace.
-    pub namespace_labels: Labels,
+    pub(super) namespace_labels: Labels,
 }
 
 /// A TCP connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     /// Who connects.
-    pub from: &'a Subject,
+    pub(super) from: &'a Subject,
     /// Its address.
-    pub source: IpAddr,
+    pub(super) source: IpAddr,
     /// To whom.
-    pub to: &'a Subject,
+    pub(super) to: &'a Subject,
     /// Its address.
-    pub destination: IpAddr,
+    pub(super) destination: IpAddr,
     /// Port.
-    pub port: u16,
+    pub(super) port: u16,
 }
 
 /// Says whether the policies let a connection through.
 #[must_use]
-pub fn allowed(policies: &[NetworkPolicy], attempt: Attempt<'_>) -> bool {
+pub(super) fn allowed(policies: &[NetworkPolicy], attempt: Attempt<'_>) -> bool {
     let egress = directed(policies, attempt.from, "Egress");
     let ingress = directed(policies, attempt.to, "Ingress");
     // A pod that no policy selects for a direction is open in that direction; otherwise one permission is enough.
@@ -78,12 +78,20 @@ fn directed<'a>(
         .filter(|(_, spec)| match &spec.policy_types {
             Some(types) if !types.is_empty() => types.iter().any(|kind| kind == direction),
             // Without policyTypes: Ingress always, Egress if there are egress rules.
-            _ => direction == "Ingress" || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+            _ => {
+                direction == "Ingress"
+                    || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
+            }
         })
         .collect()
 }
 
-fn peers(peers: Option<&[NetworkPolicyPeer]>, subject: &Subject, address: IpAddr, namespace: &str) -> bool {
+fn peers(
+    peers: Option<&[NetworkPolicyPeer]>,
+    subject: &Subject,
+    address: IpAddr,
+    namespace: &str,
+) -> bool {
     match peers {
         None | Some([]) => true,
         Some(peers) => peers.iter().any(|peer| match &peer.ip_block {
@@ -93,7 +101,11 @@ fn peers(peers: Option<&[NetworkPolicyPeer]>, subject: &Subject, address: IpAddr
                     Some(selector) => selects(selector, &subject.namespace_labels),
                     None => subject.namespace == namespace,
                 };
-                space && peer.pod_selector.as_ref().is_none_or(|selector| selects(selector, &subject.labels))
+                space
+                    && peer
+                        .pod_selector
+                        .as_ref()
+                        .is_none_or(|selector| selects(selector, &subject.labels))
             }
         }),
     }
@@ -122,11 +134,13 @@ fn ports(ports: Option<&[NetworkPolicyPort]>, port: u16) -> bool {
 }
 
 fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let equal =
+        selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     equal
         && selector.match_expressions.iter().flatten().all(|expression| {
             let value = labels.get(&expression.key);
-            let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|v| v == value));
+            let listed =
+                value.is_some_and(|value| expression.values.iter().flatten().any(|v| v == value));
             match expression.operator.as_str() {
                 "In" => listed,
                 "NotIn" => !listed,
@@ -154,9 +168,16 @@ mod tests {
         }
     }
 
-    fn may(policies: &[NetworkPolicy], from: &Subject, to: &Subject, destination: &str, port: u16) -> bool {
+    fn may(
+        policies: &[NetworkPolicy],
+        from: &Subject,
+        to: &Subject,
+        destination: &str,
+        port: u16,
+    ) -> bool {
         let destination: IpAddr = destination.parse().unwrap();
-        let source = if destination.is_ipv4() { "10.244.9.9" } else { "fd00:10:244::9" }.parse().unwrap();
+        let source =
+            if destination.is_ipv4() { "10.244.9.9" } else { "fd00:10:244::9" }.parse().unwrap();
         allowed(policies, Attempt { from, source, to, destination, port })
     }
 
@@ -164,7 +185,8 @@ mod tests {
     fn the_seed_policies() {
         let (backend, other) = (subject("shop", "backend"), subject("shop", "frontend"));
         let (database, stranger) = (subject("shop", "database"), subject("ops", "backend"));
-        let deny = policy("metadata: {namespace: shop}\nspec: {podSelector: {}, policyTypes: [Ingress]}");
+        let deny =
+            policy("metadata: {namespace: shop}\nspec: {podSelector: {}, policyTypes: [Ingress]}");
         let db = policy(
             "metadata: {namespace: shop}\nspec:\n  podSelector: {matchLabels: {app: database}}\n  policyTypes: [Ingress]\n  \
              ingress: [{from: [{podSelector: {matchLabels: {app: backend}}}], ports: [{protocol: TCP, port: 5432}]}]",

@@ -1,7 +1,10 @@
 //! What the demonstration prints: steps, tables and a matrix, for terminals and for logs.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that writes to the terminal")]
 
-use std::{fmt::Write as _, io::IsTerminal as _, time::Instant};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    time::Instant,
+};
 
 /// How the result is printed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -19,6 +22,11 @@ pub struct Output {
     colour: bool,
     format: Format,
     begun: Instant,
+}
+
+/// Prints a line to standard output; whoever closed it (`| head`) does not want to read it.
+pub fn say(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
 }
 
 /// Colours, by meaning.
@@ -49,15 +57,16 @@ impl Output {
     /// Prints a line.
     pub fn line(&self, text: &str) {
         match self.format {
-            Format::Text => println!("{text}"),
-            Format::Json => eprintln!("{text}"),
+            Format::Text => say(text),
+            // Who closed it does not want to read it.
+            Format::Json => drop(writeln!(std::io::stderr(), "{text}")),
         }
     }
 
     /// Prints the machine's answer, in JSON mode.
     pub fn result(&self, value: &serde_json::Value) {
         if self.format == Format::Json {
-            println!("{value:#}");
+            say(&format!("{value:#}"));
         }
     }
 
@@ -75,7 +84,8 @@ impl Output {
 
     /// Prints the outcome of a check.
     pub fn check(&self, passed: bool, text: &str) {
-        let mark = if passed { self.paint("✓", Tone::Good) } else { self.paint("✗", Tone::Bad) };
+        let mark =
+            if passed { self.paint("✓", Tone::Good) } else { self.paint("✗", Tone::Bad) };
         self.progress(&format!("{mark} {text}"));
     }
 
@@ -144,30 +154,33 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// A cell of the matrix: IPv4 and IPv6, each open, closed, or not asked; and whether it is as expected.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Cell {
+pub(super) struct Cell {
     /// IPv4.
-    pub v4: Option<Verdict>,
+    pub(super) v4: Option<Verdict>,
     /// IPv6.
-    pub v6: Option<Verdict>,
+    pub(super) v6: Option<Verdict>,
 }
 
 /// What a probe found, and what was expected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Verdict {
+pub(super) struct Verdict {
     /// The connection came up.
-    pub open: bool,
+    pub(super) open: bool,
     /// It should.
-    pub expected: bool,
+    pub(super) expected: bool,
 }
 
 /// Renders a matrix: `✓` open, `✗` closed, each first for IPv4 and then for IPv6; `!` behind what was not expected.
 #[must_use]
-pub fn matrix(names: &[String], cells: &[Vec<Cell>]) -> String {
-    let head: Vec<&str> = ["from \\ to"].into_iter().chain(names.iter().map(String::as_str)).collect();
+pub(super) fn matrix(names: &[String], cells: &[Vec<Cell>]) -> String {
+    let head: Vec<&str> =
+        ["from \\ to"].into_iter().chain(names.iter().map(String::as_str)).collect();
     let rows: Vec<Vec<String>> = names
         .iter()
         .zip(cells)
-        .map(|(name, row)| [name.clone()].into_iter().chain(row.iter().map(|cell| cell.to_string())).collect())
+        .map(|(name, row)| {
+            [name.clone()].into_iter().chain(row.iter().map(|cell| cell.to_string())).collect()
+        })
         .collect();
     table(&head, &rows)
 }
@@ -185,7 +198,8 @@ impl std::fmt::Display for Cell {
                 Some(Verdict { open: false, .. }) => '✗',
             });
         }
-        if [self.v4, self.v6].into_iter().flatten().any(|verdict| verdict.open != verdict.expected) {
+        if [self.v4, self.v6].into_iter().flatten().any(|verdict| verdict.open != verdict.expected)
+        {
             text.push('!');
         }
         f.pad(&text)
@@ -205,12 +219,16 @@ mod tests {
         let names = ["shop/a".to_owned(), "b".to_owned()];
         let cells = [
             vec![Cell::default(), open],
-            vec![Cell { v4: verdict(false, false), v6: verdict(true, false) }, Cell { v4: None, v6: verdict(true, true) }],
+            vec![
+                Cell { v4: verdict(false, false), v6: verdict(true, false) },
+                Cell { v4: None, v6: verdict(true, true) },
+            ],
         ];
         expect![[r#"
             from \ to  shop/a  b
             shop/a     ·       ✓✓
             b          ✗✓!      ✓
-        "#]].assert_eq(&matrix(&names, &cells));
+        "#]]
+        .assert_eq(&matrix(&names, &cells));
     }
 }

@@ -18,15 +18,15 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 /// A connection to try.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Target {
+pub(super) struct Target {
     /// Where to.
-    pub address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Who has to answer there.
-    pub name: String,
+    pub(super) name: String,
 }
 
 /// Tries all targets at once, from one namespace; `true` where the right pod answered. Blocks.
-pub fn from_namespace(netns: &Path, targets: &[Target]) -> Result<Vec<bool>> {
+pub(super) fn from_namespace(netns: &Path, targets: &[Target]) -> Result<Vec<bool>> {
     kernel::netns::in_netns(netns, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(futures::future::join_all(targets.iter().map(answers))))
@@ -34,7 +34,9 @@ pub fn from_namespace(netns: &Path, targets: &[Target]) -> Result<Vec<bool>> {
 }
 
 async fn answers(target: &Target) -> bool {
-    timeout(LIMIT, who_is(target.address)).await.is_ok_and(|name| name.is_ok_and(|name| name == target.name))
+    timeout(LIMIT, who_is(target.address))
+        .await
+        .is_ok_and(|name| name.is_ok_and(|name| name == target.name))
 }
 
 /// Asks the server of a pod for its name.
@@ -48,13 +50,15 @@ async fn who_is(address: SocketAddr) -> std::io::Result<String> {
 }
 
 /// Everything a matrix asks: for each source its namespace and targets.
-pub type Plan = Vec<(PathBuf, Vec<Target>)>;
+pub(super) type Plan = Vec<(PathBuf, Vec<Target>)>;
 
 /// Tries a whole plan, all sources at once. Blocks.
-pub fn run(plan: &Plan) -> Result<Vec<Vec<bool>>> {
+pub(super) fn run(plan: &Plan) -> Result<Vec<Vec<bool>>> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            plan.iter().map(|(netns, targets)| scope.spawn(|| from_namespace(netns, targets))).collect();
+        let threads: Vec<_> = plan
+            .iter()
+            .map(|(netns, targets)| scope.spawn(|| from_namespace(netns, targets)))
+            .collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -64,6 +68,6 @@ pub fn run(plan: &Plan) -> Result<Vec<Vec<bool>>> {
 
 /// Picks the address of a family.
 #[must_use]
-pub fn of_family(addresses: &[IpAddr], v4: bool) -> Option<IpAddr> {
+pub(super) fn of_family(addresses: &[IpAddr], v4: bool) -> Option<IpAddr> {
     addresses.iter().copied().find(|address| address.is_ipv4() == v4)
 }

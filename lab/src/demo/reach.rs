@@ -43,10 +43,9 @@ impl Matrix {
         for (from, source) in pods.iter().enumerate() {
             for (to, destination) in pods.iter().enumerate().filter(|(to, _)| *to != from) {
                 for (nth, port) in destination.ports.iter().enumerate() {
-                    let reachable = destination
-                        .addresses
-                        .iter()
-                        .filter(|address| probe::of_family(&source.addresses, address.is_ipv4()).is_some());
+                    let reachable = destination.addresses.iter().filter(|address| {
+                        probe::of_family(&source.addresses, address.is_ipv4()).is_some()
+                    });
                     probes.extend(reachable.map(|address| Probe {
                         from,
                         to,
@@ -65,12 +64,17 @@ impl Matrix {
     fn expect(&mut self, policies: &[NetworkPolicy]) {
         let pods = &self.pods;
         for probe in &mut self.probes {
-            let (Some(from), Some(to)) = (pods.get(probe.from), pods.get(probe.to)) else { continue };
+            let (Some(from), Some(to)) = (pods.get(probe.from), pods.get(probe.to)) else {
+                continue;
+            };
             let destination = probe.address.ip();
             let source = probe::of_family(&from.addresses, destination.is_ipv4());
             probe.expected = source.is_some_and(|source| {
                 let (from, to) = (&from.subject, &to.subject);
-                oracle::allowed(policies, Attempt { from, source, to, destination, port: probe.address.port() })
+                oracle::allowed(
+                    policies,
+                    Attempt { from, source, to, destination, port: probe.address.port() },
+                )
             });
         }
     }
@@ -100,7 +104,11 @@ impl Matrix {
     }
 
     /// Asks about everything until it is as the policies say, and returns what still is not when time is up.
-    pub(super) async fn settle(&mut self, policies: &[NetworkPolicy], patience: Duration) -> Result<Vec<String>> {
+    pub(super) async fn settle(
+        &mut self,
+        policies: &[NetworkPolicy],
+        patience: Duration,
+    ) -> Result<Vec<String>> {
         self.expect(policies);
         let end = now() + patience;
         self.ask(|_| true).await?;
@@ -116,7 +124,8 @@ impl Matrix {
         let end = now() + Duration::from_secs(5);
         let mut last = None;
         // One pod's view of one change is enough, and probes of what is still open answer at once.
-        while let Some(position) = self.probes.iter().position(|probe| probe.open != probe.expected) {
+        while let Some(position) = self.probes.iter().position(|probe| probe.open != probe.expected)
+        {
             let at = now();
             self.ask_one(position).await?;
             if self.probes.get(position).is_some_and(|probe| probe.open == probe.expected) {
@@ -139,7 +148,11 @@ impl Matrix {
     /// Connections that are not as expected.
     fn surprises(&self) -> Vec<String> {
         let unexpected = self.probes.iter().filter(|probe| probe.open != probe.expected);
-        unexpected.map(|probe| format!("{} {}", self.describe(probe), if probe.open { "open" } else { "closed" })).collect()
+        unexpected
+            .map(|probe| {
+                format!("{} {}", self.describe(probe), if probe.open { "open" } else { "closed" })
+            })
+            .collect()
     }
 
     fn describe(&self, probe: &Probe) -> String {
@@ -151,7 +164,8 @@ impl Matrix {
     pub(super) async fn leaks(&mut self) -> Result<(usize, Vec<String>)> {
         self.ask(|probe| !probe.expected).await?;
         let asked = self.probes.iter().filter(|probe| !probe.expected);
-        let leaks = asked.clone().filter(|probe| probe.open).map(|probe| self.describe(probe)).collect();
+        let leaks =
+            asked.clone().filter(|probe| probe.open).map(|probe| self.describe(probe)).collect();
         Ok((asked.count(), leaks))
     }
 
@@ -165,7 +179,9 @@ impl Matrix {
         self.probes
             .iter()
             .filter(|probe| probe.expected)
-            .filter_map(|probe| Some((self.pods.get(probe.from)?, self.pods.get(probe.to)?, probe.address)))
+            .filter_map(|probe| {
+                Some((self.pods.get(probe.from)?, self.pods.get(probe.to)?, probe.address))
+            })
             .filter(|(from, to, _)| from.node != to.node)
             .collect()
     }
@@ -175,7 +191,9 @@ impl Matrix {
         let names: Vec<_> = self.pods.iter().map(DemoPod::key).collect();
         let mut cells = vec![vec![Cell::default(); names.len()]; names.len()];
         for probe in self.probes.iter().filter(|probe| probe.main) {
-            let Some(cell) = cells.get_mut(probe.from).and_then(|row| row.get_mut(probe.to)) else { continue };
+            let Some(cell) = cells.get_mut(probe.from).and_then(|row| row.get_mut(probe.to)) else {
+                continue;
+            };
             let verdict = Some(Verdict { open: probe.open, expected: probe.expected });
             if probe.address.is_ipv4() {
                 cell.v4 = verdict;

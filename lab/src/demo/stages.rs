@@ -1,6 +1,9 @@
 //! Stages 1 to 5: sessions, addresses, routes, connectivity, policy.
 
-use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -11,7 +14,10 @@ use super::{
     reach::Matrix,
     view::{self, DemoPod},
 };
-use crate::{procfs::now, topology::{Role, RouterKind}};
+use crate::{
+    procfs::now,
+    topology::{Role, RouterKind},
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(100);
@@ -20,7 +26,8 @@ impl Demo {
     /// Waits for nodes and sessions, telling each as it comes.
     pub(super) async fn sessions(&mut self) -> Result<()> {
         self.out.stage(1, "BGP sessions");
-        let nodes: Vec<_> = self.topology.kubernetes_nodes().map(|node| node.name.clone()).collect();
+        let nodes: Vec<_> =
+            self.topology.kubernetes_nodes().map(|node| node.name.clone()).collect();
         let mut told = BTreeSet::new();
         let mut up = BTreeSet::new();
         let end = now() + PATIENCE;
@@ -34,7 +41,8 @@ impl Demo {
             for (node, peer) in sessions.iter().filter(|(_, peer)| peer.state == "Established") {
                 if up.insert((node.clone(), peer.address.clone())) {
                     self.out.progress(&format!(
-                        "{node} AS {} — {} AS {} established", peer.local_as, peer.address, peer.peer_as
+                        "{node} AS {} — {} AS {} established",
+                        peer.local_as, peer.address, peer.peer_as
                     ));
                 }
             }
@@ -47,12 +55,20 @@ impl Demo {
             }
             sleep(GLANCE).await;
         }
-        self.check("nodes ready", told.len() == nodes.len(), &format!("{} of {}", told.len(), nodes.len()));
+        self.check(
+            "nodes ready",
+            told.len() == nodes.len(),
+            &format!("{} of {}", told.len(), nodes.len()),
+        );
         let sessions = view::sessions(&self.client).await?;
         self.show_sessions(&sessions);
         let established = sessions.iter().filter(|(_, peer)| peer.state == "Established").count();
         let all = established == sessions.len() && established >= nodes.len();
-        self.check("BGP sessions established", all, &format!("{established} of {}", sessions.len()));
+        self.check(
+            "BGP sessions established",
+            all,
+            &format!("{established} of {}", sessions.len()),
+        );
         anyhow::ensure!(
             told.len() == nodes.len(),
             "nodes are not ready; see {}",
@@ -65,7 +81,11 @@ impl Demo {
         let rows: Vec<_> = sessions
             .iter()
             .map(|(node, peer)| {
-                let why = peer.last_error.clone().filter(|_| peer.state != "Established").unwrap_or_default();
+                let why = peer
+                    .last_error
+                    .clone()
+                    .filter(|_| peer.state != "Established")
+                    .unwrap_or_default();
                 vec![
                     node.clone(),
                     peer.local_as.to_string(),
@@ -117,7 +137,11 @@ impl Demo {
         self.out.table(&["POD", "NODE", "ADDRESSES", "TCP PORTS"], &rows);
         let (ready, count) = (told.len(), pods.len());
         let seconds = begun.elapsed().as_secs_f64();
-        self.check("pods running", ready == count && count > 0, &format!("{ready} of {count} in {seconds:.1} s"));
+        self.check(
+            "pods running",
+            ready == count && count > 0,
+            &format!("{ready} of {count} in {seconds:.1} s"),
+        );
         let problems: Vec<_> = pods
             .iter()
             .filter(|pod| !pod.ready)
@@ -134,7 +158,11 @@ impl Demo {
         for pod in pods {
             for v4 in [true, false] {
                 let Some(address) = super::probe::of_family(&pod.addresses, v4) else {
-                    wrong.push(format!("{} has no IPv{} address", pod.key(), if v4 { 4 } else { 6 }));
+                    wrong.push(format!(
+                        "{} has no IPv{} address",
+                        pod.key(),
+                        if v4 { 4 } else { 6 }
+                    ));
                     continue;
                 };
                 if !seen.insert(address) {
@@ -146,7 +174,11 @@ impl Demo {
                 }
             }
         }
-        self.check("addresses dual-stack, unique, out of the node's blocks", wrong.is_empty(), &wrong.join("; "));
+        self.check(
+            "addresses dual-stack, unique, out of the node's blocks",
+            wrong.is_empty(),
+            &wrong.join("; "),
+        );
     }
 
     /// Shows routes on a router and on a node; checks that everyone knows every block.
@@ -175,7 +207,11 @@ impl Demo {
                 }
             }
         }
-        self.check("every node has a route to every block, over all its uplinks", missing.is_empty(), &missing.join("; "));
+        self.check(
+            "every node has a route to every block, over all its uplinks",
+            missing.is_empty(),
+            &missing.join("; "),
+        );
         Ok(())
     }
 
@@ -187,7 +223,9 @@ impl Demo {
                 let is = |name: &str, wanted: fn(Role) -> bool| {
                     self.topology.node(name).is_some_and(|node| wanted(node.role))
                 };
-                if is(a, |role| role == Role::Kubernetes) && is(b, |role| matches!(role, Role::Router(_))) {
+                if is(a, |role| role == Role::Kubernetes)
+                    && is(b, |role| matches!(role, Role::Router(_)))
+                {
                     uplinks.entry(a.clone()).or_default().insert(b.clone());
                 }
             }
@@ -196,7 +234,11 @@ impl Demo {
     }
 
     /// Nodes without a route to a block of another node, or with fewer next hops than uplinks.
-    fn missing_routes(&self, pools: &[IpNet], blocks: &[(IpNet, String, usize)]) -> Result<Vec<String>> {
+    fn missing_routes(
+        &self,
+        pools: &[IpNet],
+        blocks: &[(IpNet, String, usize)],
+    ) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for (node, uplinks) in self.uplinks() {
             let routes = view::routes(&self.layout, &node, pools)?;
@@ -204,7 +246,11 @@ impl Demo {
                 match routes.iter().find(|route| route.prefix == *prefix) {
                     None => missing.push(format!("{node} has no route to {prefix} of {owner}")),
                     Some(route) if route.hops < uplinks.len() => {
-                        missing.push(format!("{node} reaches {prefix} over {} of {} uplinks", route.hops, uplinks.len()));
+                        missing.push(format!(
+                            "{node} reaches {prefix} over {} of {} uplinks",
+                            route.hops,
+                            uplinks.len()
+                        ));
                     }
                     Some(_) => (),
                 }
@@ -222,12 +268,20 @@ impl Demo {
         let report = matrix.settle(&policies, Duration::from_secs(10)).await?;
         self.out.block(&matrix.render());
         let (open, all) = matrix.open();
-        self.check("connectivity", report.is_empty(), &format!("{open} of {all} connections open{}", list(&report)));
+        self.check(
+            "connectivity",
+            report.is_empty(),
+            &format!("{open} of {all} connections open{}", list(&report)),
+        );
         Ok(matrix)
     }
 
     /// Applies the policies one by one and shows what each changes.
-    pub(super) async fn policies(&mut self, files: &[(String, String)], matrix: &mut Matrix) -> Result<()> {
+    pub(super) async fn policies(
+        &mut self,
+        files: &[(String, String)],
+        matrix: &mut Matrix,
+    ) -> Result<()> {
         self.out.stage(5, "network policy");
         for (name, text) in files {
             let begun = now();
@@ -239,10 +293,17 @@ impl Demo {
             self.out.block(&matrix.render());
             let (open, all) = matrix.open();
             let effect = took.map_or_else(String::new, |at| {
-                format!(", in effect after {:.0} ms", at.duration_since(begun).as_secs_f64() * 1000.0)
+                format!(
+                    ", in effect after {:.0} ms",
+                    at.duration_since(begun).as_secs_f64() * 1000.0
+                )
             });
             let detail = format!("{open} of {all} connections open{effect}{}", list(&report));
-            self.check(&format!("{name} does what it says, and no more"), report.is_empty(), &detail);
+            self.check(
+                &format!("{name} does what it says, and no more"),
+                report.is_empty(),
+                &detail,
+            );
         }
         Ok(())
     }
@@ -250,7 +311,9 @@ impl Demo {
     /// Programs that make up a router.
     pub(super) fn programs(&self, router: &str) -> Vec<String> {
         match self.topology.node(router).map(|node| node.role) {
-            Some(Role::Router(RouterKind::Frr)) => vec![format!("{router}-zebra"), format!("{router}-bgpd")],
+            Some(Role::Router(RouterKind::Frr)) => {
+                vec![format!("{router}-zebra"), format!("{router}-bgpd")]
+            }
             _ => vec![router.to_owned()],
         }
     }
@@ -260,7 +323,9 @@ fn list(problems: &[String]) -> String {
     let shown: Vec<_> = problems.iter().take(6).cloned().collect();
     match problems.len() {
         0 => String::new(),
-        count if count > shown.len() => format!("; unexpected: {} and {} more", shown.join(", "), count - shown.len()),
+        count if count > shown.len() => {
+            format!("; unexpected: {} and {} more", shown.join(", "), count - shown.len())
+        }
         _ => format!("; unexpected: {}", shown.join(", ")),
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -26,51 +26,44 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// A running stream.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     stop: Arc<AtomicBool>,
-    echoed: Arc<AtomicU64>,
     thread: JoinHandle<Result<Report>>,
 }
 
 /// What became of a stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
+pub(super) struct Report {
     /// Numbers sent.
-    pub sent: u64,
+    pub(super) sent: u64,
     /// Numbers that came back in order.
-    pub echoed: u64,
+    pub(super) echoed: u64,
     /// Longest time without an echo.
-    pub longest_silence: Duration,
+    pub(super) longest_silence: Duration,
 }
 
 impl Stream {
     /// Connects from a namespace and begins.
-    pub fn start(netns: PathBuf, to: SocketAddr) -> Result<Self> {
-        let (stop, echoed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&echoed));
+    pub(super) fn start(netns: PathBuf, to: SocketAddr) -> Result<Self> {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("stream".into()).spawn(move || {
             kernel::netns::in_netns(netns, || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(converse(to, &stopped, &counter))
+                runtime.block_on(converse(to, &stopped))
             })?
         })?;
-        Ok(Self { stop, echoed, thread })
-    }
-
-    /// How many numbers came back so far.
-    #[must_use]
-    pub fn echoed(&self) -> u64 {
-        self.echoed.load(Ordering::Relaxed)
+        Ok(Self { stop, thread })
     }
 
     /// Ends the stream, waits for what is still under way, and returns the report.
-    pub fn finish(self) -> Result<Report> {
+    pub(super) fn finish(self) -> Result<Report> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the stream's thread died"))?
     }
 }
 
-async fn converse(to: SocketAddr, stop: &AtomicBool, echoed: &AtomicU64) -> Result<Report> {
+async fn converse(to: SocketAddr, stop: &AtomicBool) -> Result<Report> {
     let connected = timeout(Duration::from_secs(3), TcpStream::connect(to)).await;
     let stream = connected.context("timeout").and_then(|stream| Ok(stream?));
     let stream = stream.with_context(|| format!("no connection to {to}"))?;
@@ -103,7 +96,6 @@ async fn converse(to: SocketAddr, stop: &AtomicBool, echoed: &AtomicU64) -> Resu
             let number = u64::from_be_bytes(buffer);
             anyhow::ensure!(number == expected, "number {number} came instead of {expected}");
             expected += 1;
-            echoed.store(expected, Ordering::Relaxed);
             longest = longest.max(last.elapsed());
             last = now();
         }

@@ -27,8 +27,16 @@ impl Summary {
     /// Prints everything; says whether all passed.
     pub(super) fn print(&self, out: &Output, took: Duration) -> bool {
         for check in &self.checks {
-            let mark = if check.passed { out.paint("passed", Tone::Good) } else { out.paint("FAILED", Tone::Bad) };
-            let detail = if check.passed || check.detail.is_empty() { String::new() } else { format!(": {}", check.detail) };
+            let mark = if check.passed {
+                out.paint("passed", Tone::Good)
+            } else {
+                out.paint("FAILED", Tone::Bad)
+            };
+            let detail = if check.passed || check.detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", check.detail)
+            };
             out.line(&format!("   {mark}  {}{detail}", check.name));
         }
         let failed = self.checks.iter().filter(|check| !check.passed).count();

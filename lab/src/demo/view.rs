@@ -17,38 +17,42 @@ use crate::paths::Layout;
 
 /// A pod of the demonstration.
 #[derive(Clone, Debug)]
-pub struct DemoPod {
+pub(super) struct DemoPod {
     /// `metadata.name`, which is also its host name.
-    pub name: String,
+    pub(super) name: String,
     /// Where it runs.
-    pub node: String,
+    pub(super) node: String,
     /// Its addresses.
-    pub addresses: Vec<IpAddr>,
+    pub(super) addresses: Vec<IpAddr>,
     /// Its TCP ports, the main one first.
-    pub ports: Vec<u16>,
+    pub(super) ports: Vec<u16>,
     /// Its network namespace.
-    pub netns: PathBuf,
+    pub(super) netns: PathBuf,
     /// As policies see it.
-    pub subject: Subject,
+    pub(super) subject: Subject,
     /// `Ready` is true.
-    pub ready: bool,
+    pub(super) ready: bool,
     /// Why not.
-    pub problem: Option<String>,
+    pub(super) problem: Option<String>,
 }
 
 impl DemoPod {
     /// `namespace/name`.
     #[must_use]
-    pub fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         format!("{}/{}", self.subject.namespace, self.name)
     }
 }
 
 /// Reads all pods, those that are leaving excepted.
-pub async fn pods(client: &Client, layout: &Layout) -> Result<Vec<DemoPod>> {
+pub(super) async fn pods(client: &Client, layout: &Layout) -> Result<Vec<DemoPod>> {
     let spaces: Api<Namespace> = Api::all(client.clone());
-    let spaces: BTreeMap<_, _> =
-        spaces.list(&ListParams::default()).await?.into_iter().map(|ns| (ns.name_any(), ns.labels().clone())).collect();
+    let spaces: BTreeMap<_, _> = spaces
+        .list(&ListParams::default())
+        .await?
+        .into_iter()
+        .map(|ns| (ns.name_any(), ns.labels().clone()))
+        .collect();
     let pods: Api<Pod> = Api::all(client.clone());
     let pods = pods.list(&ListParams::default()).await?;
     Ok(pods
@@ -83,23 +87,30 @@ fn demo_pod(
             namespace,
         },
         ready: ready.is_some_and(|condition| condition.status == "True"),
-        problem: ready.and_then(|condition| condition.message.clone()),
+        problem: status.conditions.iter().flatten().find_map(|condition| condition.message.clone()),
     }
 }
 
 /// Names of nodes that are Ready.
-pub async fn ready_nodes(client: &Client) -> Result<Vec<String>> {
+pub(super) async fn ready_nodes(client: &Client) -> Result<Vec<String>> {
     let nodes: Api<Node> = Api::all(client.clone());
     let ready = |node: &Node| {
-        node.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| {
-            condition.type_ == "Ready" && condition.status == "True"
-        })
+        node.status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten())
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
     };
-    Ok(nodes.list(&ListParams::default()).await?.into_iter().filter(ready).map(|node| node.name_any()).collect())
+    Ok(nodes
+        .list(&ListParams::default())
+        .await?
+        .into_iter()
+        .filter(ready)
+        .map(|node| node.name_any())
+        .collect())
 }
 
 /// Reads all Kubernetes network policies.
-pub async fn policies(client: &Client) -> Result<Vec<NetworkPolicy>> {
+pub(super) async fn policies(client: &Client) -> Result<Vec<NetworkPolicy>> {
     let api: Api<NetworkPolicy> = Api::all(client.clone());
     Ok(api.list(&ListParams::default()).await?.items)
 }
@@ -107,7 +118,8 @@ pub async fn policies(client: &Client) -> Result<Vec<NetworkPolicy>> {
 /// Lists objects of a kind of ours as JSON.
 async fn list(client: &Client, path: &str) -> Result<Vec<Value>> {
     let request = http::Request::get(path).body(Vec::new())?;
-    let mut list: Value = client.request(request).await.with_context(|| format!("cannot list {path}"))?;
+    let mut list: Value =
+        client.request(request).await.with_context(|| format!("cannot list {path}"))?;
     Ok(match list.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
@@ -119,7 +131,7 @@ fn name(object: &Value) -> String {
 }
 
 /// BGP sessions by node, as the daemons report them.
-pub async fn sessions(client: &Client) -> Result<Vec<(String, PeerStatus)>> {
+pub(super) async fn sessions(client: &Client) -> Result<Vec<(String, PeerStatus)>> {
     let states = list(client, "/apis/voile.dev/v1/nodenetworkstates").await?;
     let mut sessions = Vec::new();
     for state in states {
@@ -134,13 +146,14 @@ pub async fn sessions(client: &Client) -> Result<Vec<(String, PeerStatus)>> {
 }
 
 /// IPAM blocks: prefix, node, addresses in use.
-pub async fn blocks(client: &Client) -> Result<Vec<(IpNet, String, usize)>> {
+pub(super) async fn blocks(client: &Client) -> Result<Vec<(IpNet, String, usize)>> {
     let blocks = list(client, "/apis/projectcalico.org/v3/ipamblocks").await?;
     let mut rows: Vec<_> = blocks
         .iter()
         .filter_map(|block| {
             let cidr: IpNet = block.pointer("/spec/cidr")?.as_str()?.parse().ok()?;
-            let affinity = block.pointer("/spec/affinity").and_then(Value::as_str).unwrap_or_default();
+            let affinity =
+                block.pointer("/spec/affinity").and_then(Value::as_str).unwrap_or_default();
             let used = block
                 .pointer("/spec/allocations")
                 .and_then(Value::as_array)
@@ -154,17 +167,17 @@ pub async fn blocks(client: &Client) -> Result<Vec<(IpNet, String, usize)>> {
 
 /// A route to pods, for people: `10.244.0.0/26 via 172.20.1.1 dev eth1 ...`.
 #[derive(Clone, Debug)]
-pub struct PodRoute {
+pub(super) struct PodRoute {
     /// The prefix.
-    pub prefix: IpNet,
+    pub(super) prefix: IpNet,
     /// Number of next hops.
-    pub hops: usize,
+    pub(super) hops: usize,
     /// As ip(8) would print it, more or less.
-    pub text: String,
+    pub(super) text: String,
 }
 
 /// Routes of a namespace whose prefix is inside one of `pools`.
-pub fn routes(layout: &Layout, node: &str, pools: &[IpNet]) -> Result<Vec<PodRoute>> {
+pub(super) fn routes(layout: &Layout, node: &str, pools: &[IpNet]) -> Result<Vec<PodRoute>> {
     let netlink = kernel::Netlink::open_in(&kernel::NetNs::open(layout.netns(node))?)?;
     let links = kernel::link::list(&netlink)?;
     let interface = |interface: &Option<kernel::Interface>| match interface {
@@ -216,7 +229,7 @@ fn protocol(number: u8) -> String {
 }
 
 /// Prefixes of all IP pools.
-pub async fn pools(client: &Client) -> Result<Vec<IpNet>> {
+pub(super) async fn pools(client: &Client) -> Result<Vec<IpNet>> {
     let pools = list(client, "/apis/projectcalico.org/v3/ippools").await?;
     Ok(pools.iter().filter_map(|pool| pool.pointer("/spec/cidr")?.as_str()?.parse().ok()).collect())
 }

@@ -100,7 +100,8 @@ fn link_step(words: &[&str]) -> Option<Step> {
 }
 
 fn create_step(words: &[&str]) -> Option<Step> {
-    let words = words.strip_prefix(&["name"]).or_else(|| words.strip_prefix(&["dev"])).unwrap_or(words);
+    let words =
+        words.strip_prefix(&["name"]).or_else(|| words.strip_prefix(&["dev"])).unwrap_or(words);
     match words {
         [name, "type", kind @ ("bridge" | "dummy")] => {
             Some(Step::Create { interface: (*name).to_owned(), bridge: *kind == "bridge" })

@@ -25,7 +25,9 @@ fn understands_the_lines_that_topologies_use() {
     for line in lines {
         let step = translate(&crate::topology::words(line));
         out += &match step {
-            Some(Step::Route { route, replace }) => format!("{line}: route {route} replace {replace}\n"),
+            Some(Step::Route { route, replace }) => {
+                format!("{line}: route {route} replace {replace}\n")
+            }
             Some(step) => format!("{line}: {step:?}\n"),
             None => format!("{line}: executed\n"),
         };

@@ -9,7 +9,8 @@ pub(super) fn all() -> Vec<Value> {
     api::crd::all()
 }
 
-/// What validation beyond schemas finds.
-pub(super) fn admission(_kind: &str, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+/// What validation beyond schemas finds; a real API server has CEL rules and a webhook for that.
+pub(super) fn admission(kind: &str, object: &Value) -> Vec<FieldError> {
+    let found = api::validate::check(kind, object).into_iter();
+    found.map(|error| FieldError::invalid(error.field, error.message)).collect()
 }

@@ -140,7 +140,11 @@ impl Node {
     pub fn bound(&self, destination: &str) -> Option<PathBuf> {
         self.binds.iter().find_map(|bind| {
             let rest = std::path::Path::new(destination).strip_prefix(&bind.destination).ok()?;
-            Some(if rest.as_os_str().is_empty() { bind.source.clone() } else { bind.source.join(rest) })
+            Some(if rest.as_os_str().is_empty() {
+                bind.source.clone()
+            } else {
+                bind.source.join(rest)
+            })
         })
     }
 }

@@ -44,7 +44,12 @@ fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Yaml> {
     entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
 }
 
-fn require<'a>(entries: &'a [Entry], key: &str, parent: &Yaml, place: &str) -> Result<&'a Yaml, Fault> {
+fn require<'a>(
+    entries: &'a [Entry],
+    key: &str,
+    parent: &Yaml,
+    place: &str,
+) -> Result<&'a Yaml, Fault> {
     find(entries, key).ok_or_else(|| {
         Fault::new(parent.line, format!("{place}: {key:?} is missing"), format!("add `{key}:`"))
     })
@@ -53,7 +58,9 @@ fn require<'a>(entries: &'a [Entry], key: &str, parent: &Yaml, place: &str) -> R
 /// Checks a name against what namespaces, host names and Kubernetes objects allow together.
 pub(crate) fn check_name(name: &str, line: usize, what: &str) -> Result<String, Fault> {
     let good = (1..=40).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-');
     if good {
@@ -90,10 +97,18 @@ impl<'a> Settings<'a> {
     }
 
     /// Layers in merge order: defaults < kinds < groups < node.
-    fn layers(&self, own: &'a [Entry], name: &str, line: usize) -> Result<(String, [&'a [Entry]; 4]), Fault> {
-        let text = |entries: &'a [Entry], key: &str| find(entries, key).map(|yaml| yaml.text(key)).transpose();
+    fn layers(
+        &self,
+        own: &'a [Entry],
+        name: &str,
+        line: usize,
+    ) -> Result<(String, [&'a [Entry]; 4]), Fault> {
+        let text = |entries: &'a [Entry], key: &str| {
+            find(entries, key).map(|yaml| yaml.text(key)).transpose()
+        };
         let group = text(own, "group")?.or(text(self.defaults, "group")?);
-        let grouped: &[Entry] = group.and_then(|group| self.groups.get(group)).copied().unwrap_or(&[]);
+        let grouped: &[Entry] =
+            group.and_then(|group| self.groups.get(group)).copied().unwrap_or(&[]);
         let kind = match text(own, "kind")? {
             Some(kind) => kind,
             None => match text(grouped, "kind")? {
@@ -140,7 +155,11 @@ impl<'a> Settings<'a> {
     }
 }
 
-fn named<'a>(parts: &'a [Entry], key: &str, what: &str) -> Result<BTreeMap<&'a str, &'a [Entry]>, Fault> {
+fn named<'a>(
+    parts: &'a [Entry],
+    key: &str,
+    what: &str,
+) -> Result<BTreeMap<&'a str, &'a [Entry]>, Fault> {
     let Some(yaml) = find(parts, key) else { return Ok(BTreeMap::new()) };
     yaml.mapping(key)?
         .iter()
@@ -175,7 +194,10 @@ fn merged_map(layers: &[&[Entry]], key: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn merged_list<'a>(layers: &'a [&'a [Entry]], key: &'a str) -> impl Iterator<Item = (&'a str, usize)> {
+fn merged_list<'a>(
+    layers: &'a [&'a [Entry]],
+    key: &'a str,
+) -> impl Iterator<Item = (&'a str, usize)> {
     layers
         .iter()
         .filter_map(move |layer| match &find(layer, key)?.value {
@@ -196,7 +218,11 @@ fn binds(layers: &[&[Entry]], folder: &Path, place: &str) -> Result<Vec<Bind>, F
         let mut parts = text.split(':');
         let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
             let message = format!("{place}: bind {text:?} has no destination");
-            return Err(Fault::new(line, message, "write SOURCE:DESTINATION or SOURCE:DESTINATION:ro"));
+            return Err(Fault::new(
+                line,
+                message,
+                "write SOURCE:DESTINATION or SOURCE:DESTINATION:ro",
+            ));
         };
         let source = folder.join(source);
         if !source.exists() {
@@ -238,16 +264,23 @@ pub(crate) fn words(line: &str) -> Vec<String> {
 type Because = (String, String);
 
 /// Decides what a node is: by kind, then by label, then by the image's name.
-fn role(kind: &str, image: Option<&str>, labels: &BTreeMap<String, String>) -> Result<Role, Because> {
+fn role(
+    kind: &str,
+    image: Option<&str>,
+    labels: &BTreeMap<String, String>,
+) -> Result<Role, Because> {
     match kind {
         "bridge" => return Ok(Role::Bridge),
         "bird" => return Ok(Role::Router(RouterKind::Bird)),
         "frr" => return Ok(Role::Router(RouterKind::Frr)),
-        "voile" if labels.get(ROLE_LABEL).is_none_or(|role| role == "node") => return Ok(Role::Kubernetes),
+        "voile" if labels.get(ROLE_LABEL).is_none_or(|role| role == "node") => {
+            return Ok(Role::Kubernetes);
+        }
         _ => (),
     }
     let image = image.unwrap_or_default();
-    let base = image.rsplit('/').next().unwrap_or_default().split([':', '@']).next().unwrap_or_default();
+    let base =
+        image.rsplit('/').next().unwrap_or_default().split([':', '@']).next().unwrap_or_default();
     let router = if image.contains("frr") {
         RouterKind::Frr
     } else if base.contains("bird") {
@@ -282,7 +315,11 @@ fn read_links(items: &[Yaml], nodes: &[Node]) -> Result<Vec<Link>, Fault> {
                     "interface {}:{} has a link already, in line {first}",
                     endpoint.node, endpoint.interface
                 );
-                return Err(Fault::new(link.line, message, "give each link an interface of its own"));
+                return Err(Fault::new(
+                    link.line,
+                    message,
+                    "give each link an interface of its own",
+                ));
             }
         }
         links.push(link);
@@ -295,8 +332,10 @@ fn check_endpoint(endpoint: &Endpoint, line: usize, nodes: &[Node]) -> Result<()
     if !nodes.iter().any(|known| known.name == *node) {
         let names: BTreeSet<_> = nodes.iter().map(|known| known.name.as_str()).collect();
         let names: Vec<_> = names.into_iter().collect();
-        let help = nearest(node, &names)
-            .map_or_else(|| format!("nodes are {}", names.join(", ")), |name| format!("did you mean {name:?}?"));
+        let help = nearest(node, &names).map_or_else(
+            || format!("nodes are {}", names.join(", ")),
+            |name| format!("did you mean {name:?}?"),
+        );
         return Err(Fault::new(line, format!("link to {node:?}, which is no node"), help));
     }
     let good = (1..=15).contains(&interface.len())
@@ -304,11 +343,19 @@ fn check_endpoint(endpoint: &Endpoint, line: usize, nodes: &[Node]) -> Result<()
         && !interface.contains(char::is_whitespace);
     if !good {
         let message = format!("{node}:{interface} is not an interface name");
-        return Err(Fault::new(line, message, "Linux takes 1 to 15 characters without / : and spaces"));
+        return Err(Fault::new(
+            line,
+            message,
+            "Linux takes 1 to 15 characters without / : and spaces",
+        ));
     }
     if interface == "eth0" || interface == "lo" {
         let message = format!("{node}:{interface} is taken");
-        return Err(Fault::new(line, message, "eth0 is containerlab's management network; begin with eth1"));
+        return Err(Fault::new(
+            line,
+            message,
+            "eth0 is containerlab's management network; begin with eth1",
+        ));
     }
     Ok(())
 }
@@ -320,13 +367,21 @@ fn read_link(item: &Yaml) -> Result<Link, Fault> {
         let text = kind.text("link type")?;
         if text != "veth" {
             let message = format!("link type {text:?} needs a host network");
-            return Err(Fault::new(kind.line, message, "a lab of namespaces has links of type veth"));
+            return Err(Fault::new(
+                kind.line,
+                message,
+                "a lab of namespaces has links of type veth",
+            ));
         }
     }
     let endpoints = require(entries, "endpoints", item, "link")?;
     let [a, b] = endpoints.sequence("endpoints")? else {
         let message = "a link needs two endpoints";
-        return Err(Fault::new(endpoints.line, message, "write endpoints: [\"n1:eth1\", \"n2:eth1\"]"));
+        return Err(Fault::new(
+            endpoints.line,
+            message,
+            "write endpoints: [\"n1:eth1\", \"n2:eth1\"]",
+        ));
     };
     let mtu = find(entries, "mtu").and_then(|yaml| yaml.text("mtu").ok()?.parse().ok());
     Ok(Link { a: read_endpoint(a)?, b: read_endpoint(b)?, mtu, line })
@@ -335,7 +390,11 @@ fn read_link(item: &Yaml) -> Result<Link, Fault> {
 fn read_endpoint(yaml: &Yaml) -> Result<Endpoint, Fault> {
     if let Value::Scalar(text, _) = &yaml.value {
         let (node, interface) = text.split_once(':').ok_or_else(|| {
-            Fault::new(yaml.line, format!("endpoint {text:?} has no interface"), "write NODE:INTERFACE")
+            Fault::new(
+                yaml.line,
+                format!("endpoint {text:?} has no interface"),
+                "write NODE:INTERFACE",
+            )
         })?;
         let (node, interface) = (node.to_owned(), interface.to_owned());
         return Ok(Endpoint { node, interface, mac: None, ipv4: None, ipv6: None });
@@ -353,10 +412,18 @@ fn read_endpoint(yaml: &Yaml) -> Result<Endpoint, Fault> {
     })
 }
 
-fn parsed<T: std::str::FromStr>(entries: &[Entry], key: &str, wanted: &str) -> Result<Option<T>, Fault> {
+fn parsed<T: std::str::FromStr>(
+    entries: &[Entry],
+    key: &str,
+    wanted: &str,
+) -> Result<Option<T>, Fault> {
     let Some(yaml) = find(entries, key) else { return Ok(None) };
     let text = yaml.text(key)?;
     text.parse().map(Some).map_err(|_| {
-        Fault::new(yaml.line, format!("endpoint: {key} {text:?} can't be read"), format!("write {wanted}"))
+        Fault::new(
+            yaml.line,
+            format!("endpoint: {key} {text:?} can't be read"),
+            format!("write {wanted}"),
+        )
     })
 }

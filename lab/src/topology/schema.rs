@@ -125,7 +125,11 @@ pub(super) fn check<'a>(yaml: &'a Yaml, keys: Keys, place: &str) -> Result<&'a [
                 || format!("known keys: {}", names.join(", ")),
                 |name| format!("did you mean {name:?}?"),
             );
-            return Err(Fault::new(entry.line, format!("{place}: unknown key {:?}", entry.key), help));
+            return Err(Fault::new(
+                entry.line,
+                format!("{place}: unknown key {:?}", entry.key),
+                help,
+            ));
         };
         check_shape(&entry.value, *shape, &format!("{place}: {}", entry.key))?;
     }
@@ -136,17 +140,25 @@ fn check_shape(yaml: &Yaml, shape: Shape, what: &str) -> Result<(), Fault> {
     match (shape, &yaml.value) {
         (Shape::Opaque, _) => Ok(()),
         (Shape::Text, _) => yaml.text(what).map(drop),
-        (Shape::Boolean, Value::Scalar(text, true)) if matches!(text.as_str(), "true" | "false") => Ok(()),
+        (Shape::Boolean, Value::Scalar(text, true))
+            if matches!(text.as_str(), "true" | "false") =>
+        {
+            Ok(())
+        }
         (Shape::Boolean, _) => Err(yaml.unexpected(what, "true or false")),
         (Shape::Integer, Value::Scalar(text, true)) if text.parse::<u32>().is_ok() => Ok(()),
         (Shape::Integer, _) => Err(yaml.unexpected(what, "a whole number")),
         (Shape::Texts, _) => {
             yaml.sequence(what)?.iter().try_for_each(|item| item.text(what).map(drop))
         }
-        (Shape::Map, _) => yaml.mapping(what)?.iter().try_for_each(|entry| match entry.value.value {
-            Value::Scalar(..) => Ok(()),
-            _ => Err(entry.value.unexpected(&format!("{what}.{}", entry.key), "a text or a number")),
-        }),
+        (Shape::Map, _) => {
+            yaml.mapping(what)?.iter().try_for_each(|entry| match entry.value.value {
+                Value::Scalar(..) => Ok(()),
+                _ => Err(entry
+                    .value
+                    .unexpected(&format!("{what}.{}", entry.key), "a text or a number")),
+            })
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Yaml {
     }
 
     /// Items of a list; nothing counts as an empty one.
-    pub(super) fn sequence(&self, what: &str) -> Result<&[Yaml], Fault> {
+    pub(super) fn sequence(&self, what: &str) -> Result<&[Self], Fault> {
         match &self.value {
             Value::Sequence(items) => Ok(items),
             Value::Scalar(..) if self.is_null() => Ok(&[]),
@@ -138,7 +138,11 @@ impl<'a> Builder<'a> {
             Event::MappingStart(anchor, _) => (Value::Mapping(self.entries()?), anchor),
             Event::Alias(id) => {
                 return self.anchors.get(&id).cloned().ok_or_else(|| {
-                    Fault::new(line, "this alias names no anchor", "define it with `&name` further up")
+                    Fault::new(
+                        line,
+                        "this alias names no anchor",
+                        "define it with `&name` further up",
+                    )
                 });
             }
             other => return Err(Fault::new(line, format!("unexpected YAML: {other:?}"), "")),

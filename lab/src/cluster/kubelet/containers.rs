@@ -43,7 +43,9 @@ pub(super) fn specs(pod: &Pod, attachment: &Attachment, layout: &Layout) -> Vec<
 
 fn environment(container: &Container) -> BTreeMap<String, String> {
     let variables = container.env.iter().flatten();
-    variables.map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default())).collect()
+    variables
+        .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
+        .collect()
 }
 
 /// There are no images here: without a command, the container serves its ports.

@@ -47,7 +47,9 @@ pub(super) fn running(
                 Status::Ended(code) => json!({"terminated": {
                     "exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" },
                 }}),
-                Status::Waiting | Status::Stopped => json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                Status::Waiting | Status::Stopped => {
+                    json!({"waiting": {"reason": "CrashLoopBackOff"}})
+                }
             };
             container(name, image, matches!(state, Status::Running(_)), &value)
         })
