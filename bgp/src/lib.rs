@@ -1,1 +1,45 @@
-//! Placeholder.
+//! A BGP-4 speaker: a sans-IO core and, with feature `driver`, the sockets and clock it runs on.
+//!
+//! [`Speaker`] is the whole protocol as one value. Connections, bytes and time go in (`handle_*`), intentions come out
+//! ([`Speaker::poll_output`], [`Speaker::poll_timeout`]). It reads no clock, opens no socket and knows nothing of
+//! Kubernetes or of kernel routes.
+//!
+//! | RFC | What |
+//! |---|---|
+//! | 4271, 4760, 2545, 5492, 6793, 9072 | the protocol, IPv4 and IPv6 unicast, capabilities, four-octet AS numbers |
+//! | 7606, 7607, 6286, 6608, 9774 | what an error costs; AS 0; identifiers; AS_SET refused |
+//! | 2918, 7313 | route refresh (enhanced: understood, not announced) |
+//! | 4724, 8538 | graceful restart, helper and restarting side, notifications, hard reset |
+//! | 4456 | route reflection |
+//! | 1997, 4360, 8092, 8326 | communities |
+//! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
+//! | 2385, 5082 | TCP MD5 and GTSM (`driver`) |
+//!
+//! Understood but declined: add-path (7911).
+
+pub mod attr;
+pub mod config;
+pub mod decision;
+#[cfg(feature = "driver")]
+pub mod driver;
+pub mod filter;
+mod random;
+mod rib;
+mod session;
+pub mod snapshot;
+mod speaker;
+mod types;
+mod update_group;
+pub mod wire;
+
+pub use self::{
+    attr::{Community, LargeCommunity, PathAttributes},
+    config::{PeerConfig, SpeakerConfig},
+    decision::Why,
+    session::State,
+    speaker::{
+        ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute, Output,
+        PeerEvent, Shutdown, Speaker,
+    },
+    types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, RouterId},
+};

@@ -1,0 +1,206 @@
+//! What the operator wants, as plain data. Compared by value: an unchanged peer keeps its session.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    filter::Policy,
+    types::{Asn, Families, PeerType, RouterId},
+};
+
+/// The well-known port.
+pub const BGP_PORT: u16 = 179;
+
+/// The whole speaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpeakerConfig {
+    /// Our autonomous system.
+    pub local_as: Asn,
+    /// Our identifier.
+    pub router_id: RouterId,
+    /// Identifier of our reflection cluster; the router id when absent (RFC 4456 §7).
+    pub cluster_id: Option<RouterId>,
+    /// The peers; names are unique and identify a peer across changes.
+    pub peers: Vec<PeerConfig>,
+    /// Most next hops of one route; at least 1.
+    pub max_paths: usize,
+    /// Whether external paths of equal length but different AS numbers share the load.
+    pub multipath_relax: bool,
+    /// How long peers keep our routes when we go; at most 4095 s (RFC 4724 §3).
+    pub restart_time: Duration,
+    /// Whether this is a restart with forwarding preserved: routes are chosen once peers have sent theirs.
+    pub restarting: bool,
+    /// How long a restart waits for peers at most (RFC 4724 §4.1, Selection_Deferral_Timer).
+    pub deferral_time: Duration,
+}
+
+impl SpeakerConfig {
+    /// Makes a speaker without peers and with the usual values.
+    pub fn new(local_as: Asn, router_id: RouterId) -> Self {
+        Self {
+            local_as,
+            router_id,
+            cluster_id: None,
+            peers: Vec::new(),
+            max_paths: 64,
+            multipath_relax: true,
+            restart_time: Duration::from_secs(120),
+            restarting: false,
+            deferral_time: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Which next hop we announce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NextHopMode {
+    /// Ourselves to external peers and for our own routes, unchanged otherwise.
+    #[default]
+    Auto,
+    /// Always ourselves.
+    Own,
+    /// Unchanged wherever there is one.
+    Keep,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Identifies the peer in events, status and across changes.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its autonomous system.
+    pub asn: Asn,
+    /// The AS we pretend to be towards this peer.
+    pub local_as: Option<Asn>,
+    /// The address we connect from; connections to another of our addresses are refused.
+    pub local_address: Option<IpAddr>,
+    /// The interface that link-local next hops of this peer are on.
+    pub interface: Option<String>,
+    /// Whether we only wait for the peer to connect.
+    pub passive: bool,
+    /// Whether the session is down on purpose.
+    pub shutdown: bool,
+    /// TCP MD5 password (RFC 2385), at most 80 octets.
+    pub password: Option<String>,
+    /// Distance in hops that GTSM allows (RFC 5082); 1 is the link.
+    pub ttl_security: Option<u8>,
+    /// TTL of what we send; the driver's default when absent. Ignored with GTSM.
+    pub ttl: Option<u8>,
+    /// Families to exchange.
+    pub families: Families,
+    /// Proposed hold time in seconds: 0, or at least 3.
+    pub hold_time: u16,
+    /// Time between keepalives; a third of the negotiated hold time when absent.
+    pub keepalive_time: Option<Duration>,
+    /// Time between attempts to connect.
+    pub connect_retry: Duration,
+    /// How long we let the peer send OPEN first after connecting (RFC 4271 §8.2.1.3).
+    pub delay_open: Option<Duration>,
+    /// First wait after an error; doubles up to [`PeerConfig::idle_hold_max`].
+    pub idle_hold: Duration,
+    /// Longest wait after errors.
+    pub idle_hold_max: Duration,
+    /// Whether to announce and honour graceful restart.
+    pub graceful_restart: bool,
+    /// How long stale routes live after the peer is back, waiting for End-of-RIB.
+    pub stale_time: Duration,
+    /// Whether to announce extended messages.
+    pub extended_message: bool,
+    /// LOCAL_PREF of routes sent to an internal peer that have none. Calico's BIRD wants 2147482623 (metric 1024).
+    pub local_pref: u32,
+    /// Next hop of announced routes.
+    pub next_hop: NextHopMode,
+    /// Our IPv4 address for IPv4 routes over an IPv6 session.
+    pub next_hop_ipv4: Option<IpAddr>,
+    /// Our IPv6 address for IPv6 routes over an IPv4 session.
+    pub next_hop_ipv6: Option<IpAddr>,
+    /// Whether the peer is our reflection client.
+    pub route_reflector_client: bool,
+    /// How often our own AS may be in a received path.
+    pub allow_own_as: usize,
+    /// Most prefixes to accept from the peer; the session ends beyond it.
+    pub max_prefixes: Option<usize>,
+    /// Wait after too many prefixes.
+    pub max_prefixes_wait: Duration,
+    /// What to accept.
+    pub import: Policy,
+    /// What to announce.
+    pub export: Policy,
+}
+
+impl PeerConfig {
+    /// Makes a peer with the usual values: everything accepted and announced.
+    pub fn new(name: impl Into<String>, address: IpAddr, asn: Asn) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            port: BGP_PORT,
+            asn,
+            local_as: None,
+            local_address: None,
+            interface: None,
+            passive: false,
+            shutdown: false,
+            password: None,
+            ttl_security: None,
+            ttl: None,
+            families: Families::default_for(&address),
+            hold_time: 90,
+            keepalive_time: None,
+            connect_retry: Duration::from_secs(5),
+            delay_open: None,
+            idle_hold: Duration::from_secs(1),
+            idle_hold_max: Duration::from_secs(30),
+            graceful_restart: true,
+            stale_time: Duration::from_secs(360),
+            extended_message: true,
+            local_pref: 100,
+            next_hop: NextHopMode::Auto,
+            next_hop_ipv4: None,
+            next_hop_ipv6: None,
+            route_reflector_client: false,
+            allow_own_as: 0,
+            max_prefixes: None,
+            max_prefixes_wait: Duration::from_secs(300),
+            import: Policy::accept(),
+            export: Policy::accept(),
+        }
+    }
+
+    /// Says whether a session under the other configuration can go on under this one.
+    pub fn keeps_session_of(&self, other: &Self) -> bool {
+        let comparable = Self {
+            // Everything that only concerns routes, or the next attempt to connect.
+            connect_retry: other.connect_retry,
+            delay_open: other.delay_open,
+            idle_hold: other.idle_hold,
+            idle_hold_max: other.idle_hold_max,
+            passive: other.passive,
+            stale_time: other.stale_time,
+            local_pref: other.local_pref,
+            next_hop: other.next_hop,
+            next_hop_ipv4: other.next_hop_ipv4,
+            next_hop_ipv6: other.next_hop_ipv6,
+            route_reflector_client: other.route_reflector_client,
+            allow_own_as: other.allow_own_as,
+            max_prefixes: other.max_prefixes,
+            max_prefixes_wait: other.max_prefixes_wait,
+            import: other.import.clone(),
+            export: other.export.clone(),
+            ..self.clone()
+        };
+        comparable == *other
+    }
+
+    /// Returns whether the peer is in another AS than we are towards it.
+    pub fn peer_type(&self, local_as: Asn) -> PeerType {
+        if self.local_as.unwrap_or(local_as) == self.asn {
+            PeerType::Internal
+        } else {
+            PeerType::External
+        }
+    }
+}

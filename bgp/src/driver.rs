@@ -1,0 +1,93 @@
+//! The rim of the speaker: sockets and the clock. One task owns the [`Speaker`]; every connection has a reading and a
+//! writing task that carry bytes and decide nothing.
+//!
+//! Sockets are made by the thread that polls the driver's task: run it on a runtime whose threads are all in the
+//! network namespace it is meant for.
+
+mod connection;
+mod fib;
+mod handle;
+mod listener;
+mod socket_option;
+mod task;
+
+use std::{io, net::SocketAddr};
+
+use tokio::sync::{broadcast, mpsc};
+
+pub use self::{
+    fib::{FibBatch, FibReceiver},
+    handle::{Handle, Stopped},
+};
+use self::{listener::Listeners, task::Task};
+use crate::{Speaker, SpeakerConfig};
+
+/// Events that a slow subscriber may be behind.
+const EVENTS: usize = 1024;
+/// Reads and the like that wait for the speaker; readers stop beyond it.
+const INPUTS: usize = 256;
+
+/// What the driver needs besides the configuration.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; nowhere if empty. One address per family, usually `0.0.0.0:179` and `[::]:179`.
+    pub listen: Vec<SocketAddr>,
+    /// Feeds jitter.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Listens on all addresses of both families.
+    pub fn on_port(port: u16) -> Self {
+        let any = [std::net::IpAddr::from([0_u8; 4]), std::net::IpAddr::from([0_u16; 8])];
+        let listen = any.map(|address| SocketAddr::new(address, port)).to_vec();
+        Self { listen, seed: u64::from(std::process::id()) }
+    }
+}
+
+/// The speaker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No listening socket.
+    #[error("cannot listen on {address}; is another BGP speaker running there?")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A password or the like cannot be set.
+    #[error(
+        "cannot set the TCP MD5 password of {peer}; it has 1 to 80 octets and needs CONFIG_TCP_MD5SIG"
+    )]
+    Password {
+        /// Whose.
+        peer: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Opens the listening sockets and starts the speaker on the current runtime.
+pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibReceiver), Error> {
+    let (inputs, input_queue) = mpsc::channel(INPUTS);
+    let (commands, command_queue) = mpsc::unbounded_channel();
+    let (events, _) = broadcast::channel(EVENTS);
+    let (fib, fib_receiver) = fib::mailbox();
+    let mut listeners = Listeners::open(&options.listen, &inputs)?;
+    listeners.configure(&config)?;
+    let now = tokio::time::Instant::now().into_std();
+    let task = Task {
+        speaker: Speaker::new(config, options.seed, now),
+        listeners,
+        connections: std::collections::BTreeMap::new(),
+        writers: tokio::task::JoinSet::new(),
+        inputs,
+        input_queue,
+        command_queue,
+        events: events.clone(),
+        fib,
+    };
+    tokio::spawn(task.run());
+    Ok((Handle::new(commands, events), fib_receiver))
+}

@@ -1,0 +1,90 @@
+//! The daemon's way to the speaker.
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::{
+    InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig, snapshot::Snapshot,
+};
+
+/// What the daemon asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Configure(Box<SpeakerConfig>),
+    Originate(Prefix, LocalRoute),
+    Withdraw(Prefix),
+    InterfaceDown(InterfaceDown),
+    InterfaceUp(String),
+    Snapshot { with_rib: bool, reply: oneshot::Sender<Snapshot> },
+    Shutdown(Shutdown, oneshot::Sender<()>),
+}
+
+/// The speaker has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the BGP speaker has stopped")]
+pub struct Stopped;
+
+/// Talks to a running speaker. When the last handle is dropped the speaker stops as for a restart.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    events: broadcast::Sender<PeerEvent>,
+}
+
+impl Handle {
+    pub(super) const fn new(
+        commands: mpsc::UnboundedSender<Command>,
+        events: broadcast::Sender<PeerEvent>,
+    ) -> Self {
+        Self { commands, events }
+    }
+
+    fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).map_err(|_| Stopped)
+    }
+
+    /// Applies a new configuration; only what changed is reset.
+    pub fn configure(&self, config: SpeakerConfig) -> Result<(), Stopped> {
+        self.send(Command::Configure(Box::new(config)))
+    }
+
+    /// Announces a prefix, or changes what is attached to it.
+    pub fn originate(&self, prefix: Prefix, route: LocalRoute) -> Result<(), Stopped> {
+        self.send(Command::Originate(prefix, route))
+    }
+
+    /// Announces a prefix no longer.
+    pub fn withdraw(&self, prefix: Prefix) -> Result<(), Stopped> {
+        self.send(Command::Withdraw(prefix))
+    }
+
+    /// A link lost its carrier: sessions over it end at once.
+    pub fn interface_down(&self, down: InterfaceDown) -> Result<(), Stopped> {
+        self.send(Command::InterfaceDown(down))
+    }
+
+    /// A link has its carrier again.
+    pub fn interface_up(&self, interface: impl Into<String>) -> Result<(), Stopped> {
+        self.send(Command::InterfaceUp(interface.into()))
+    }
+
+    /// Describes the speaker; the table only if asked for.
+    pub async fn snapshot(&self, with_rib: bool) -> Result<Snapshot, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Snapshot { with_rib, reply })?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Subscribes to changes of sessions' states.
+    pub fn events(&self) -> broadcast::Receiver<PeerEvent> {
+        self.events.subscribe()
+    }
+
+    /// Ends all sessions and waits until peers were told, two seconds at most.
+    pub async fn shutdown(&self, kind: Shutdown) {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Command::Shutdown(kind, reply)).is_ok() {
+            // An error means that the task is gone, which is what we want.
+            let _ = answer.await;
+        }
+    }
+}

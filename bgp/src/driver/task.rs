@@ -1,0 +1,218 @@
+//! The one task that owns the speaker.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::{broadcast, mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{
+    connection::{self, Connection, Input},
+    fib::FibSender,
+    handle::Command,
+    listener::Listeners,
+};
+use crate::{ConnectRequest, ConnectionId, Output, PeerConfig, PeerEvent, Shutdown, Speaker};
+
+/// Bytes handed to a writer at once.
+const WRITE: usize = 256 << 10;
+/// Inputs handled before outputs are looked at.
+const BATCH: usize = 64;
+/// How long peers may take to read the farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+pub(super) struct Task {
+    pub(super) speaker: Speaker,
+    pub(super) listeners: Listeners,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) writers: JoinSet<()>,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) input_queue: mpsc::Receiver<Input>,
+    pub(super) command_queue: mpsc::UnboundedReceiver<Command>,
+    pub(super) events: broadcast::Sender<PeerEvent>,
+    pub(super) fib: FibSender,
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Task {
+    /// Runs until told to stop or until the last handle is gone.
+    pub(super) async fn run(mut self) {
+        if !self.speaker.config().restarting {
+            self.fib.complete();
+        }
+        self.drain_outputs();
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let deadline = self.speaker.poll_timeout();
+            let sleep = tokio::time::sleep_until(
+                deadline.unwrap_or_else(|| now() + Duration::from_secs(3600)).into(),
+            );
+            tokio::select! {
+                _ = self.input_queue.recv_many(&mut batch, BATCH) => {
+                    for input in batch.drain(..) {
+                        self.handle_input(input);
+                    }
+                }
+                command = self.command_queue.recv() => match command {
+                    Some(Command::Shutdown(kind, reply)) => return self.stop(kind, Some(reply)).await,
+                    None => return self.stop(Shutdown::Restart, None).await,
+                    Some(command) => self.handle_command(command),
+                },
+                () = sleep => (),
+                Some(_) = self.writers.join_next() => (),
+            }
+            let time = now();
+            if self.speaker.poll_timeout().is_some_and(|at| at <= time) {
+                self.speaker.handle_timeout(time);
+            }
+            self.drain_outputs();
+        }
+    }
+
+    async fn stop(mut self, kind: Shutdown, reply: Option<oneshot::Sender<()>>) {
+        self.speaker.shutdown(kind, now());
+        self.drain_outputs();
+        drop(self.listeners);
+        self.connections.clear();
+        let writers = async { while self.writers.join_next().await.is_some() {} };
+        // A peer that does not read must not keep us.
+        let _ = tokio::time::timeout(FAREWELL, writers).await;
+        if let Some(reply) = reply {
+            let _ = reply.send(());
+        }
+    }
+
+    fn handle_input(&mut self, input: Input) {
+        match input {
+            Input::Accepted(stream, remote) => self.accept(stream, remote),
+            Input::Connected(connection, stream) => self.connected(connection, stream),
+            Input::Received(connection, bytes) => {
+                self.speaker.handle_received(connection, &bytes, now());
+            }
+            Input::Written(connection) => {
+                if let Some(known) = self.connections.get_mut(&connection) {
+                    known.busy = false;
+                    self.transmit(connection);
+                }
+            }
+            Input::Closed(connection, reason) => {
+                self.speaker.handle_closed(connection, &reason, now());
+            }
+        }
+    }
+
+    fn accept(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let remote = connection::plain(remote.ip());
+        let Ok(local) = stream.local_addr() else { return };
+        let secured = self.peer(|peer| peer.address == remote).map(|peer| {
+            // Before the first byte is trusted.
+            connection::secure(stream.as_fd(), peer)
+        });
+        if let Some(Err(error)) = secured {
+            tracing::warn!(%remote, %error, "cannot set the TTL of a connection");
+            return;
+        }
+        let local = connection::plain(local.ip());
+        let Some(connection) = self.speaker.handle_accepted(local, remote, now()) else {
+            tracing::debug!(%remote, "refused a connection");
+            return;
+        };
+        let started = connection::start(connection, stream, &self.inputs, &mut self.writers);
+        self.connections.insert(connection, started);
+    }
+
+    fn connected(&mut self, connection: ConnectionId, stream: TcpStream) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        match stream.local_addr() {
+            Ok(local) => {
+                *known = connection::start(connection, stream, &self.inputs, &mut self.writers);
+                let local = connection::plain(local.ip());
+                self.speaker.handle_connected(connection, local, now());
+            }
+            Err(error) => self.speaker.handle_closed(connection, &error.to_string(), now()),
+        }
+    }
+
+    fn peer(&self, wanted: impl Fn(&PeerConfig) -> bool) -> Option<&PeerConfig> {
+        self.speaker.config().peers.iter().find(|peer| wanted(peer))
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Configure(config) => {
+                if let Err(error) = self.listeners.configure(&config) {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, ?cause, "cannot prepare the listening sockets");
+                }
+                self.speaker.configure(*config, now());
+            }
+            Command::Originate(prefix, route) => self.speaker.originate(prefix, route),
+            Command::Withdraw(prefix) => self.speaker.withdraw(&prefix),
+            Command::InterfaceDown(down) => self.speaker.handle_interface_down(down, now()),
+            Command::InterfaceUp(interface) => {
+                self.speaker.handle_interface_up(&interface, now());
+            }
+            Command::Snapshot { with_rib, reply } => {
+                let _ = reply.send(self.speaker.snapshot(with_rib));
+            }
+            // The loop takes it.
+            Command::Shutdown(..) => (),
+        }
+    }
+
+    fn drain_outputs(&mut self) {
+        while let Some(output) = self.speaker.poll_output() {
+            match output {
+                Output::Connect(request) => self.connect(request),
+                Output::TransmitReady(connection) => self.transmit(connection),
+                Output::Close { connection, last } => self.close(connection, last),
+                Output::Fib(update) => self.fib.update(update),
+                Output::Peer(event) => {
+                    tracing::info!(peer = %event.peer, address = %event.address, from = %event.from,
+                        to = %event.to, cause = %event.cause, "session changed");
+                    // Nobody may be listening.
+                    let _ = self.events.send(event);
+                }
+                Output::RestartComplete => self.fib.complete(),
+            }
+        }
+    }
+
+    fn connect(&mut self, request: ConnectRequest) {
+        let Some(config) = self.peer(|peer| peer.name == request.peer).cloned() else { return };
+        let connection = request.connection;
+        let task = tokio::spawn(connection::connect(request, config, self.inputs.clone()));
+        let reader = task.abort_handle();
+        self.connections.insert(connection, Connection { reader, writer: None, busy: false });
+    }
+
+    fn transmit(&mut self, connection: ConnectionId) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        let Some(writer) = known.writer.as_ref().filter(|_| !known.busy) else { return };
+        let batch = self.speaker.transmit(connection, WRITE);
+        if !batch.is_empty() {
+            // A closed channel means that the writer failed and says so itself.
+            known.busy = writer.try_send(batch).is_ok();
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId, last: Vec<bytes::Bytes>) {
+        let Some(known) = self.connections.remove(&connection) else { return };
+        known.reader.abort();
+        if let Some(writer) = known.writer
+            && !last.is_empty()
+        {
+            let _ = writer.try_send(last);
+        }
+    }
+}

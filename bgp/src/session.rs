@@ -1,0 +1,453 @@
+//! One TCP connection's finite state machine (RFC 4271 §8): what is expected, what it is answered with, its deadlines.
+//!
+//! Which of two connections to a peer lives (§6.8), when to connect again and what a lost session costs are questions
+//! about the peer and belong to the speaker.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    config::PeerConfig,
+    random::Random,
+    rib::PeerId,
+    types::{Asn, Families, Family, PeerType, RouterId},
+    wire::{
+        self, Capabilities, Frame, GracefulRestart, Kind, MAX_EXTENDED_MESSAGE, MAX_MESSAGE,
+        Notification, Open, Refresh,
+    },
+};
+
+/// RFC 4271 §8.2.2: "a large value" while waiting for the peer's OPEN.
+const OPEN_HOLD: Duration = Duration::from_secs(240);
+
+/// State of a session (RFC 4271 §8.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Not trying.
+    Idle,
+    /// Waiting until it is time to connect, or for the peer to connect.
+    Active,
+    /// Connecting.
+    Connect,
+    /// OPEN sent, waiting for the peer's.
+    OpenSent,
+    /// OPENs exchanged, waiting for the first KEEPALIVE.
+    OpenConfirm,
+    /// Exchanging routes.
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "Idle",
+            Self::Active => "Active",
+            Self::Connect => "Connect",
+            Self::OpenSent => "OpenSent",
+            Self::OpenConfirm => "OpenConfirm",
+            Self::Established => "Established",
+        })
+    }
+}
+
+/// Who opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Outgoing,
+    Incoming,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No TCP connection yet.
+    Connecting,
+    /// Connected, giving the peer time to speak first.
+    DelayOpen,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+/// What both sides agreed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Negotiated {
+    pub(crate) families: Families,
+    pub(crate) four_octet_as: bool,
+    pub(crate) limit: usize,
+    pub(crate) hold_time: Duration,
+    pub(crate) keepalive: Duration,
+    /// What the peer announced, if we honour it.
+    pub(crate) graceful: Option<GracefulRestart>,
+    /// Notifications keep the routes (RFC 8538).
+    pub(crate) notification_keeps: bool,
+    pub(crate) router_id: RouterId,
+}
+
+/// What a session must know of its surroundings to open.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) local_as: Asn,
+    pub(crate) router_id: RouterId,
+    pub(crate) restart_time: Duration,
+    /// This is a restart with forwarding preserved.
+    pub(crate) restarting: bool,
+    /// Our routes towards the peer went on forwarding since it last heard them (F of RFC 4724).
+    pub(crate) forwarding: bool,
+    /// The peer refused capabilities before.
+    pub(crate) without_capabilities: bool,
+}
+
+impl Identity {
+    /// Returns the OPEN for a peer.
+    pub(crate) fn open(&self, config: &PeerConfig) -> Open {
+        let local_as = config.local_as.unwrap_or(self.local_as);
+        let capabilities = if self.without_capabilities {
+            Capabilities::default()
+        } else {
+            self.capabilities(config, local_as)
+        };
+        Open { asn: local_as, hold_time: config.hold_time, router_id: self.router_id, capabilities }
+    }
+
+    fn capabilities(&self, config: &PeerConfig, local_as: Asn) -> Capabilities {
+        let graceful_restart = config.graceful_restart.then(|| GracefulRestart {
+            restarting: self.restarting,
+            notification: true,
+            restart_time: u16::try_from(self.restart_time.as_secs()).unwrap_or(4095).min(4095),
+            families: config
+                .families
+                .iter()
+                .map(|family| wire::GracefulRestartFamily {
+                    afi: family.afi(),
+                    safi: 1,
+                    forwarding: self.forwarding,
+                })
+                .collect(),
+        });
+        Capabilities {
+            multiprotocol: config.families.iter().map(|family| (family.afi(), 1)).collect(),
+            route_refresh: true,
+            extended_message: config.extended_message,
+            four_octet_as: Some(local_as),
+            graceful_restart,
+            ..Capabilities::default()
+        }
+    }
+}
+
+/// What a message means to the speaker.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    Nothing,
+    /// Two connections may have collided now.
+    Opened,
+    Established,
+    Update(&'a [u8]),
+    Refresh(Family, Refresh),
+    /// The peer ends the session.
+    Notified(Notification),
+    /// We must.
+    Fail(Notification),
+}
+
+/// What a deadline means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// TCP did not come up in time.
+    Connect,
+    Hold,
+    SendHold,
+}
+
+/// Counted messages of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounters {
+    /// OPEN.
+    pub opens: u64,
+    /// UPDATE.
+    pub updates: u64,
+    /// NOTIFICATION.
+    pub notifications: u64,
+    /// KEEPALIVE.
+    pub keepalives: u64,
+    /// ROUTE-REFRESH.
+    pub refreshes: u64,
+}
+
+impl MessageCounters {
+    pub(crate) fn count(&mut self, kind: Kind) {
+        let counter = match kind {
+            Kind::Open => &mut self.opens,
+            Kind::Update => &mut self.updates,
+            Kind::Notification => &mut self.notifications,
+            Kind::Keepalive => &mut self.keepalives,
+            Kind::RouteRefresh => &mut self.refreshes,
+        };
+        *counter = counter.saturating_add(1);
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) peer: PeerId,
+    pub(crate) direction: Direction,
+    stage: Stage,
+    pub(crate) local: Option<IpAddr>,
+    /// An incomplete message.
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) their_open: Option<Open>,
+    pub(crate) negotiated: Option<Arc<Negotiated>>,
+    pub(crate) established_at: Option<Instant>,
+    /// Messages that go before any UPDATE.
+    control: VecDeque<Bytes>,
+    /// The driver knows that there is something to send.
+    pub(crate) signalled: bool,
+    /// The driver has not asked for more since then.
+    pub(crate) blocked_since: Option<Instant>,
+    hold: Option<Instant>,
+    keepalive: Option<Instant>,
+}
+
+impl Session {
+    /// Begins to connect; gives up at the deadline.
+    pub(crate) fn connecting(peer: PeerId, deadline: Instant) -> Self {
+        Self {
+            peer,
+            direction: Direction::Outgoing,
+            stage: Stage::Connecting,
+            local: None,
+            buffer: Vec::new(),
+            their_open: None,
+            negotiated: None,
+            established_at: None,
+            control: VecDeque::new(),
+            signalled: false,
+            blocked_since: None,
+            hold: Some(deadline),
+            keepalive: None,
+        }
+    }
+
+    /// Begins with a connection of the peer's.
+    pub(crate) fn accepted(peer: PeerId, now: Instant) -> Self {
+        Self { direction: Direction::Incoming, ..Self::connecting(peer, now) }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.stage {
+            Stage::Connecting | Stage::DelayOpen => State::Connect,
+            Stage::OpenSent => State::OpenSent,
+            Stage::OpenConfirm => State::OpenConfirm,
+            Stage::Established => State::Established,
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.stage != Stage::Connecting
+    }
+
+    /// TCP is up: sends OPEN, or waits a little.
+    pub(crate) fn connected(
+        &mut self,
+        local: IpAddr,
+        config: &PeerConfig,
+        identity: &Identity,
+        now: Instant,
+    ) {
+        self.local = Some(local);
+        match config.delay_open {
+            Some(delay) => {
+                self.stage = Stage::DelayOpen;
+                self.hold = Some(now + delay);
+            }
+            None => self.send_open(config, identity, now),
+        }
+    }
+
+    fn send_open(&mut self, config: &PeerConfig, identity: &Identity, now: Instant) {
+        self.stage = Stage::OpenSent;
+        self.hold = Some(now + OPEN_HOLD);
+        self.send(identity.open(config).encode());
+    }
+
+    pub(crate) fn send(&mut self, message: Bytes) {
+        self.control.push_back(message);
+    }
+
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    pub(crate) fn take_control(&mut self) -> impl Iterator<Item = Bytes> {
+        self.control.drain(..)
+    }
+
+    /// Longest message the peer may send.
+    pub(crate) fn limit(&self) -> usize {
+        self.negotiated.as_ref().map_or(MAX_MESSAGE, |negotiated| negotiated.limit)
+    }
+
+    /// Handles one message (RFC 4271 §8.2.2, events 19 to 28).
+    pub(crate) fn handle_frame<'a>(
+        &mut self,
+        frame: &Frame<'a>,
+        config: &PeerConfig,
+        identity: &Identity,
+        now: Instant,
+    ) -> Step<'a> {
+        let step = match (frame.kind, self.stage) {
+            (Kind::Notification, _) => match Notification::decode(frame.body) {
+                Ok(notification) => Step::Notified(notification),
+                Err(_) => Step::Fail(Notification::new(1, 2, [])),
+            },
+            (Kind::Open, Stage::DelayOpen | Stage::OpenSent) => {
+                match self.handle_open(frame.body, config, identity, now) {
+                    Ok(()) => Step::Opened,
+                    Err(notification) => Step::Fail(notification),
+                }
+            }
+            (Kind::Keepalive, Stage::OpenConfirm) => {
+                self.stage = Stage::Established;
+                self.established_at = Some(now);
+                Step::Established
+            }
+            (Kind::Keepalive, Stage::Established) => Step::Nothing,
+            (Kind::Update, Stage::Established) => Step::Update(frame.body),
+            (Kind::RouteRefresh, Stage::Established) => {
+                match wire::decode_route_refresh(frame.body) {
+                    Ok(Some((family, refresh))) => Step::Refresh(family, refresh),
+                    Ok(None) => Step::Nothing,
+                    Err(notification) => Step::Fail(notification),
+                }
+            }
+            _ => Step::Fail(self.unexpected()),
+        };
+        self.restart_hold(now);
+        step
+    }
+
+    /// RFC 6608.
+    fn unexpected(&self) -> Notification {
+        let subcode = match self.stage {
+            Stage::Connecting | Stage::DelayOpen => 0,
+            Stage::OpenSent => 1,
+            Stage::OpenConfirm => 2,
+            Stage::Established => 3,
+        };
+        Notification::new(5, subcode, [])
+    }
+
+    fn handle_open(
+        &mut self,
+        body: &[u8],
+        config: &PeerConfig,
+        identity: &Identity,
+        now: Instant,
+    ) -> Result<(), Notification> {
+        let theirs = Open::decode(body)?;
+        let ours = identity.open(config);
+        if theirs.asn != config.asn {
+            return Err(Notification::new(2, 2, []));
+        }
+        // RFC 6286 §2.2: equal identifiers are an error only within an AS.
+        let internal = config.peer_type(identity.local_as) == PeerType::Internal;
+        if internal && theirs.router_id == ours.router_id {
+            return Err(Notification::new(2, 3, []));
+        }
+        if self.stage == Stage::DelayOpen {
+            self.send_open(config, identity, now);
+        }
+        let negotiated = negotiate(&ours, &theirs, config);
+        if negotiated.families.is_empty() {
+            // RFC 5492 §3: the data is the capability that we miss.
+            let data = config
+                .families
+                .iter()
+                .flat_map(|family| [1, 4, 0, family.afi().to_be_bytes()[1], 0, 1]);
+            return Err(Notification::new(2, 7, data.collect::<Vec<u8>>()));
+        }
+        self.stage = Stage::OpenConfirm;
+        self.keepalive = (!negotiated.keepalive.is_zero()).then(|| now + negotiated.keepalive);
+        self.negotiated = Some(Arc::new(negotiated));
+        self.their_open = Some(theirs);
+        self.send(wire::keepalive());
+        Ok(())
+    }
+
+    fn restart_hold(&mut self, now: Instant) {
+        if let Some(negotiated) = &self.negotiated {
+            // Zero: no timer at all (RFC 4271 §4.2).
+            self.hold = (!negotiated.hold_time.is_zero()).then(|| now + negotiated.hold_time);
+        }
+    }
+
+    /// Returns when something is due.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let send_hold = self.send_hold();
+        [self.hold, self.keepalive, send_hold].into_iter().flatten().min()
+    }
+
+    /// RFC 9687 §3: eight minutes or twice the hold time.
+    fn send_hold(&self) -> Option<Instant> {
+        let hold_time = self.negotiated.as_ref()?.hold_time;
+        let patience = hold_time.saturating_mul(2).max(Duration::from_secs(480));
+        (!hold_time.is_zero()).then_some(self.blocked_since? + patience)
+    }
+
+    /// Fires what is due; early calls do nothing.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        config: &PeerConfig,
+        identity: &Identity,
+        random: &mut Random,
+        now: Instant,
+    ) -> Option<Expired> {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if is_due(self.keepalive) {
+            self.send(wire::keepalive());
+            let interval = self.negotiated.as_ref().map(|negotiated| negotiated.keepalive);
+            self.keepalive = interval.map(|interval| now + random.jitter(interval));
+        }
+        if is_due(self.send_hold()) {
+            return Some(Expired::SendHold);
+        }
+        if !is_due(self.hold) {
+            return None;
+        }
+        match self.stage {
+            Stage::Connecting => Some(Expired::Connect),
+            Stage::DelayOpen => {
+                self.send_open(config, identity, now);
+                None
+            }
+            _ => Some(Expired::Hold),
+        }
+    }
+}
+
+fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
+    let (mine, other) = (&ours.capabilities, &theirs.capabilities);
+    let hold_time = Duration::from_secs(u64::from(ours.hold_time.min(theirs.hold_time)));
+    let third = hold_time / 3;
+    let keepalive = config.keepalive_time.map_or(third, |wanted| wanted.min(third));
+    let extended = mine.extended_message && other.extended_message;
+    let graceful = other.graceful_restart.clone().filter(|_| mine.graceful_restart.is_some());
+    Negotiated {
+        families: mine.families().and(other.families()),
+        four_octet_as: mine.four_octet_as.is_some() && other.four_octet_as.is_some(),
+        limit: if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
+        hold_time,
+        keepalive,
+        notification_keeps: graceful.as_ref().is_some_and(|graceful| graceful.notification),
+        graceful,
+        router_id: theirs.router_id,
+    }
+}

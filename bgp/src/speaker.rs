@@ -1,0 +1,150 @@
+//! The speaker: all sessions and the routing table behind one set of verbs.
+//!
+//! Feed it with `handle_*`; after each call take everything out of [`Speaker::poll_output`] and sleep until
+//! [`Speaker::poll_timeout`] at most. Decisions run when outputs are taken, so input that is handled before that is
+//! decided about in one batch.
+
+mod close;
+mod configure;
+mod connect;
+mod export;
+mod import;
+mod output;
+mod peer;
+mod receive;
+mod restart;
+mod status;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+pub use self::output::{
+    ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute, Output,
+    PeerEvent, Shutdown,
+};
+use self::{peer::Peer, restart::Restart};
+use crate::{
+    attr::Interner,
+    config::SpeakerConfig,
+    decision::{Multipath, Origination},
+    random::Random,
+    rib::{Path, PeerId, Rib, Source},
+    session::{Identity, Session},
+    types::Prefix,
+    update_group::{Sender, Senders, UpdateGroup},
+};
+
+/// A BGP speaker.
+#[derive(Debug)]
+pub struct Speaker {
+    config: SpeakerConfig,
+    /// The time of the last input.
+    now: Instant,
+    started: Instant,
+    random: Random,
+    peers: BTreeMap<PeerId, Peer>,
+    next_peer: u32,
+    connections: BTreeMap<ConnectionId, Session>,
+    next_connection: u64,
+    rib: Rib,
+    interner: Interner,
+    groups: Vec<UpdateGroup>,
+    senders: Senders,
+    restart: Option<Restart>,
+    down: Vec<InterfaceDown>,
+    outputs: VecDeque<Output>,
+    stopped: bool,
+}
+
+impl Speaker {
+    /// Makes a speaker and begins to connect to its peers. `seed` feeds jitter only.
+    pub fn new(config: SpeakerConfig, seed: u64, now: Instant) -> Self {
+        let multipath = Multipath { max_paths: config.max_paths, relax: config.multipath_relax };
+        let mut speaker = Self {
+            now,
+            started: now,
+            random: Random::new(seed),
+            peers: BTreeMap::new(),
+            next_peer: 1,
+            connections: BTreeMap::new(),
+            next_connection: 1,
+            rib: Rib::new(multipath),
+            interner: Interner::default(),
+            groups: Vec::new(),
+            senders: Senders::new(),
+            restart: config.restarting.then(|| Restart::new(&config, now)),
+            down: Vec::new(),
+            outputs: VecDeque::new(),
+            stopped: false,
+            // The rest comes with `configure`, as every later change does.
+            config: SpeakerConfig::new(config.local_as, config.router_id),
+        };
+        speaker.set_local_source();
+        speaker.configure(config, now);
+        speaker
+    }
+
+    /// Returns the configuration in force.
+    pub const fn config(&self) -> &SpeakerConfig {
+        &self.config
+    }
+
+    fn set_local_source(&mut self) {
+        let origination = Origination {
+            peer_type: None,
+            router_id: self.config.router_id,
+            address: IpAddr::from(std::net::Ipv4Addr::from(self.config.router_id.0)),
+        };
+        self.rib.set_source(PeerId::LOCAL, Source { origination, interface: None });
+        self.senders.insert(PeerId::LOCAL, Sender::Local);
+    }
+
+    /// Announces a prefix from now on, or changes what is attached to it.
+    pub fn originate(&mut self, prefix: Prefix, route: LocalRoute) {
+        let set = self.interner.intern(route.into_attributes());
+        let accepted = Ok(Arc::clone(&set));
+        let path = Path { source: PeerId::LOCAL, stale: false, received: set, accepted };
+        self.rib.insert(prefix, path);
+    }
+
+    /// Announces a prefix no longer.
+    pub fn withdraw(&mut self, prefix: &Prefix) {
+        self.rib.remove(prefix, PeerId::LOCAL);
+    }
+
+    /// Returns what a session with a peer is opened with.
+    fn identity(&self, peer: &Peer) -> Identity {
+        let restarting = self.restart.is_some();
+        Identity {
+            local_as: self.config.local_as,
+            router_id: self.config.router_id,
+            restart_time: self.config.restart_time,
+            restarting,
+            forwarding: self.config.restarting || peer.was_established,
+            without_capabilities: peer.without_capabilities,
+        }
+    }
+
+    fn peer_of(&self, connection: ConnectionId) -> Option<(&Session, &Peer)> {
+        let session = self.connections.get(&connection)?;
+        Some((session, self.peers.get(&session.peer)?))
+    }
+
+    /// Tells the driver once that a connection has something to send.
+    fn signal(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.connections.get_mut(&connection)
+            && !session.signalled
+        {
+            session.signalled = true;
+            session.blocked_since = Some(self.now);
+            self.outputs.push_back(Output::TransmitReady(connection));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Connections go away: what the peer is told, what happens to its routes, when to try again.
+
+use std::time::{Duration, Instant};
+
+use super::{ConnectionId, Output, PeerEvent, Speaker};
+use crate::{
+    rib::PeerId,
+    session::State,
+    types::Families,
+    wire::{Cease, Kind, Notification},
+};
+
+/// A session that lasted this long was a good one: waits start small again.
+const STABLE: Duration = Duration::from_secs(30);
+/// How soon to connect again after the peer went away in an orderly way.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Loss {
+    /// TCP failed or the peer closed it.
+    Transport,
+    /// We found an error, or a timer expired.
+    Sent(Notification),
+    /// The peer did.
+    Received(Notification),
+    /// The peer opened a new session over this one.
+    PeerRestarted,
+    /// We end it and mean it: no graceful restart. The notification is for the peer.
+    Final(Option<Notification>),
+}
+
+impl Speaker {
+    /// Event 18: a connection is gone, or could not be made.
+    pub fn handle_closed(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+        self.now = now;
+        self.lose(connection, Loss::Transport, reason);
+        self.finish_restart();
+    }
+
+    /// Ends a connection and draws the consequences.
+    pub(super) fn lose(&mut self, connection: ConnectionId, loss: Loss, cause: &str) {
+        let Some((session, peer)) = self.peer_of(connection) else { return };
+        let id = session.peer;
+        let was_connected = session.is_connected();
+        let was_established = peer.established == Some(connection);
+        let keeps = session.negotiated.as_ref().is_some_and(|each| each.notification_keeps);
+        let graceful = match &loss {
+            Loss::Transport | Loss::PeerRestarted => true,
+            // RFC 4724 §4.2 counts an expired hold timer as a broken session.
+            Loss::Sent(notification) if *notification == Notification::HOLD_TIMER_EXPIRED => true,
+            Loss::Sent(notification) | Loss::Received(notification) => {
+                keeps && !notification.is_hard_reset()
+            }
+            Loss::Final(_) => false,
+        };
+        let kept = session.negotiated.as_ref().and_then(|each| {
+            let restart = each.graceful.as_ref().filter(|_| graceful)?;
+            let time = Duration::from_secs(u64::from(restart.restart_time));
+            Some((restart.families().and(each.families), time))
+        });
+        let lasted = session.established_at.map(|at| self.now.saturating_duration_since(at));
+        let farewell = match &loss {
+            Loss::Sent(notification) | Loss::Final(Some(notification)) => {
+                Some(notification.clone())
+            }
+            _ => None,
+        };
+        self.drop_connection(connection, farewell.as_ref());
+        if was_established {
+            self.session_down(id, kept);
+        }
+        self.plan_retry(id, &loss, was_connected, lasted);
+        if !matches!(loss, Loss::PeerRestarted)
+            && let Some(peer) = self.peers.get_mut(&id)
+        {
+            peer.last_error = Some(cause.to_owned());
+        }
+        self.report(id, cause);
+    }
+
+    /// Closes a connection without any consequence for the peer.
+    pub(super) fn drop_connection(
+        &mut self,
+        connection: ConnectionId,
+        notification: Option<&Notification>,
+    ) {
+        let Some(mut session) = self.connections.remove(&connection) else { return };
+        let mut last: Vec<_> = session.take_control().collect();
+        if let Some(peer) = self.peers.get_mut(&session.peer) {
+            peer.forget(connection);
+            if notification.is_some() && session.is_connected() {
+                peer.sent.count(Kind::Notification);
+            }
+        }
+        if session.is_connected() {
+            last.extend(notification.map(Notification::encode));
+        }
+        self.outputs.push_back(Output::Close { connection, last });
+    }
+
+    /// The session is over: routes go, or stay as stale ones for a while (RFC 4724 §4.2).
+    fn session_down(&mut self, id: PeerId, kept: Option<(Families, Duration)>) {
+        self.leave_group(id);
+        let (families, time) = kept.unwrap_or((Families::NONE, Duration::ZERO));
+        self.rib.remove_all(id, Families::BOTH.without(families), false);
+        // What was stale already has had its chance.
+        self.rib.remove_all(id, families, true);
+        self.rib.mark_stale(id, families);
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.stale = families;
+            peer.stale_until = (!families.is_empty()).then(|| now + time);
+            peer.end_of_rib = Families::NONE;
+        }
+    }
+
+    fn plan_retry(
+        &mut self,
+        id: PeerId,
+        loss: &Loss,
+        was_connected: bool,
+        lasted: Option<Duration>,
+    ) {
+        let (now, stopped) = (self.now, self.stopped);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if lasted.is_some_and(|lasted| lasted >= STABLE) {
+            peer.failures = 0;
+        }
+        let mut wait = peer.config.connect_retry;
+        match loss {
+            _ if !was_connected => peer.attempts = peer.attempts.saturating_add(1),
+            Loss::Transport | Loss::PeerRestarted if lasted.is_some() => wait = QUICK,
+            Loss::Transport | Loss::PeerRestarted => (),
+            Loss::Sent(notification) if *notification != Notification::HOLD_TIMER_EXPIRED => {
+                peer.failures = peer.failures.saturating_add(1);
+                wait = peer.hold_off();
+                peer.refuse_until = Some(now + wait);
+            }
+            // One of two connections to a peer: the other one goes on.
+            _ if peer.connections().next().is_some() => (),
+            _ => {
+                peer.failures = peer.failures.saturating_add(1);
+                wait = peer.hold_off();
+            }
+        }
+        if let Loss::Received(notification) = loss
+            && notification.is_unsupported_parameter()
+        {
+            peer.without_capabilities = true;
+        }
+        let another = peer.connections().next().is_some();
+        if stopped || peer.config.shutdown || peer.config.passive || another {
+            return;
+        }
+        let wait = self.random.jitter(wait);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.retry_at = Some(now + wait);
+        }
+    }
+
+    /// Too many prefixes: ends the session for a longer while.
+    pub(super) fn exceed_prefixes(&mut self, connection: ConnectionId, limit: usize) {
+        let Some((session, peer)) = self.peer_of(connection) else { return };
+        let (id, wait) = (session.peer, peer.config.max_prefixes_wait);
+        let keeps = session.negotiated.as_ref().is_some_and(|each| each.notification_keeps);
+        let cease = Notification::cease(Cease::MaximumPrefixes);
+        let cease = if keeps { cease.into_hard_reset() } else { cease };
+        let cause = format!("peer announced more than {limit} prefixes");
+        self.lose(connection, Loss::Final(Some(cease)), &cause);
+        let until = self.now + wait;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.refuse_until = Some(until);
+            peer.retry_at = (!peer.config.passive).then_some(until);
+        }
+    }
+
+    /// Returns the state of a peer: that of its furthest connection.
+    pub(super) fn state_of(&self, id: PeerId) -> State {
+        let Some(peer) = self.peers.get(&id) else { return State::Idle };
+        let connections = peer.connections();
+        let furthest = connections
+            .filter_map(|connection| self.connections.get(&connection))
+            .map(|session| session.state())
+            .max();
+        let waits = peer.refuse_until.is_some_and(|until| self.now < until);
+        match furthest {
+            Some(state) => state,
+            None if peer.config.shutdown || self.stopped || waits => State::Idle,
+            None => State::Active,
+        }
+    }
+
+    /// Tells a change of state, once.
+    pub(super) fn report(&mut self, id: PeerId, cause: &str) {
+        let to = self.state_of(id);
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let from = std::mem::replace(&mut peer.state, to);
+        if from == to {
+            return;
+        }
+        peer.since = now;
+        let (peer, address) = (peer.config.name.clone(), peer.config.address);
+        self.outputs.push_back(Output::Peer(PeerEvent {
+            peer,
+            address,
+            from,
+            to,
+            cause: cause.to_owned(),
+        }));
+    }
+
+    /// Returns how long ago something was.
+    pub(super) fn ago(&self, at: Instant) -> Duration {
+        self.now.saturating_duration_since(at)
+    }
+}

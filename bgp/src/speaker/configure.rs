@@ -1,0 +1,232 @@
+//! The configuration changes, links go up and down, the speaker stops.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{InterfaceDown, Shutdown, Speaker, close::Loss, peer::Peer};
+use crate::{
+    config::{PeerConfig, SpeakerConfig},
+    decision::Multipath,
+    rib::{PeerId, Source},
+    types::{Families, Prefix},
+    wire::{Cease, Notification},
+};
+
+/// First attempts of many peers are spread over this time.
+const SPREAD: Duration = Duration::from_millis(200);
+
+impl Speaker {
+    /// Applies a new configuration. Only sessions whose own terms changed are reset; changed policy is applied to the
+    /// routes that are there.
+    pub fn configure(&mut self, config: SpeakerConfig, now: Instant) {
+        self.now = now;
+        let identity = |config: &SpeakerConfig| (config.local_as, config.router_id);
+        let everything = identity(&self.config) != identity(&config);
+        let reexport = self.config.cluster_id != config.cluster_id;
+        let multipath = Multipath { max_paths: config.max_paths, relax: config.multipath_relax };
+        if self.config.max_paths != config.max_paths
+            || self.config.multipath_relax != config.multipath_relax
+        {
+            self.rib.multipath = multipath;
+            self.rib.mark_all();
+        }
+        let mut wanted: BTreeMap<String, PeerConfig> =
+            config.peers.iter().map(|peer| (peer.name.clone(), peer.clone())).collect();
+        self.config = config;
+        self.set_local_source();
+        let known: Vec<(PeerId, Arc<PeerConfig>)> =
+            self.peers.iter().map(|(id, peer)| (*id, Arc::clone(&peer.config))).collect();
+        for (id, old) in known {
+            match wanted.remove(&old.name) {
+                None => self.remove_peer(id),
+                // Another router: nothing of the old one may stay.
+                Some(new) if new.address != old.address || new.asn != old.asn || everything => {
+                    self.remove_peer(id);
+                    self.add_peer(new);
+                }
+                Some(new) if new != *old => self.change_peer(id, new, reexport),
+                Some(_) if reexport => self.change_group(id),
+                Some(_) => (),
+            }
+        }
+        for new in wanted.into_values() {
+            self.add_peer(new);
+        }
+    }
+
+    fn add_peer(&mut self, config: PeerConfig) {
+        let id = PeerId(self.next_peer);
+        self.next_peer = self.next_peer.saturating_add(1);
+        let start = self.random.up_to(SPREAD);
+        let (now, stopped) = (self.now, self.stopped);
+        let mut peer = Peer::new(config, now);
+        if !peer.config.passive && !peer.config.shutdown && !stopped {
+            peer.retry_at = Some(now + start);
+        }
+        self.peers.insert(id, peer);
+        self.report(id, "configured");
+    }
+
+    fn remove_peer(&mut self, id: PeerId) {
+        let cease = Notification::cease(Cease::PeerDeconfigured);
+        self.end_sessions(id, &cease, "removed from the configuration");
+        self.rib.remove_all(id, Families::BOTH, false);
+        self.peers.remove(&id);
+        self.senders.remove(&id);
+    }
+
+    /// Ends all connections to a peer for good.
+    fn end_sessions(&mut self, id: PeerId, cease: &Notification, cause: &str) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let connections: BTreeSet<_> = peer.connections().collect();
+        for connection in connections {
+            let session = self.connections.get(&connection);
+            let negotiated = session.and_then(|session| session.negotiated.as_ref());
+            let keeps = negotiated.is_some_and(|negotiated| negotiated.notification_keeps);
+            // RFC 8538 §3: otherwise the peer would keep our routes.
+            let cease = if keeps { cease.clone().into_hard_reset() } else { cease.clone() };
+            self.lose(connection, Loss::Final(Some(cease)), cause);
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.stale = Families::NONE;
+            peer.stale_until = None;
+            peer.failures = 0;
+            peer.refuse_until = None;
+        }
+    }
+
+    fn change_peer(&mut self, id: PeerId, new: PeerConfig, reexport: bool) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let old = std::mem::replace(&mut peer.config, Arc::new(new));
+        let new = Arc::clone(&peer.config);
+        if !new.keeps_session_of(&old) {
+            peer.without_capabilities = false;
+            let (cease, cause) = if new.shutdown {
+                (
+                    Notification::shutdown(Cease::AdministrativeShutdown, ""),
+                    "administrative shutdown",
+                )
+            } else {
+                (Notification::cease(Cease::OtherConfigurationChange), "configuration changed")
+            };
+            self.end_sessions(id, &cease, cause);
+            self.rib.remove_all(id, Families::BOTH, false);
+            let at = self.now + self.random.up_to(SPREAD);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.retry_at = (!new.passive && !new.shutdown).then_some(at);
+            }
+            self.report(id, cause);
+            return;
+        }
+        if let Some(source) = self.rib.source(id) {
+            let source = Source { interface: new.interface.clone(), ..source.clone() };
+            let router_id = source.origination.router_id;
+            self.rib.set_source(id, source);
+            self.set_sender(id, router_id);
+        }
+        if new.import != old.import || new.allow_own_as != old.allow_own_as {
+            self.reimport(id);
+        }
+        if new.route_reflector_client != old.route_reflector_client {
+            // Who may hear this peer's routes changed for everybody.
+            self.regroup_all();
+        } else if new.export != old.export || reexport || *new != *old {
+            self.change_group(id);
+        }
+        let idle = self.peers.get(&id).is_some_and(|peer| peer.connections().next().is_none());
+        if idle && let Some(peer) = self.peers.get_mut(&id) {
+            peer.retry_at = (!new.passive && !new.shutdown).then_some(self.now);
+        }
+    }
+
+    fn regroup_all(&mut self) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.rejoin_group(id);
+        }
+    }
+
+    /// A link lost its carrier: sessions over it end at once and without graceful restart (the neighbour cannot be
+    /// forwarding to us), and next hops on it are not used.
+    pub fn handle_interface_down(&mut self, down: InterfaceDown, now: Instant) {
+        self.now = now;
+        let lost: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, session)| {
+                let config = self.peers.get(&session.peer).map(|peer| &peer.config);
+                let interface = config.and_then(|config| config.interface.as_deref());
+                session.local.is_some_and(|local| down.addresses.contains(&local))
+                    || interface == Some(down.interface.as_str())
+            })
+            .map(|(connection, _)| *connection)
+            .collect();
+        let cause = format!("interface {} is down", down.interface);
+        for connection in lost {
+            self.lose(connection, Loss::Final(None), &cause);
+        }
+        self.down.retain(|known| known.interface != down.interface);
+        self.down.push(down);
+        self.rib.set_unreachable(self.unreachable());
+    }
+
+    /// A link has its carrier again.
+    pub fn handle_interface_up(&mut self, interface: &str, now: Instant) {
+        self.now = now;
+        let Some(position) = self.down.iter().position(|down| down.interface == interface) else {
+            return;
+        };
+        let up = self.down.remove(position);
+        self.rib.set_unreachable(self.unreachable());
+        for peer in self.peers.values_mut() {
+            let address = peer.config.address;
+            let there = up.networks.iter().any(|network| network.contains_address(address))
+                || peer.config.interface.as_deref() == Some(interface);
+            if there && peer.retry_at.is_some() {
+                peer.failures = 0;
+                peer.retry_at = Some(now);
+            }
+        }
+    }
+
+    fn unreachable(&self) -> Vec<Prefix> {
+        self.down.iter().flat_map(|down| down.networks.iter().copied()).collect()
+    }
+
+    /// Ends all sessions. Call [`Speaker::poll_output`] once more, then throw the speaker away. Routes are not
+    /// withdrawn from the FIB: that is the daemon's choice.
+    pub fn shutdown(&mut self, kind: Shutdown, now: Instant) {
+        self.now = now;
+        self.stopped = true;
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        for connection in connections {
+            let negotiated =
+                self.connections.get(&connection).and_then(|session| session.negotiated.as_ref());
+            let graceful = negotiated.is_some_and(|each| each.graceful.is_some());
+            let keeps = negotiated.is_some_and(|each| each.notification_keeps);
+            let notification = match kind {
+                // RFC 4724 §4: the peer must see a broken connection, not a Cease.
+                Shutdown::Restart if graceful => None,
+                Shutdown::Restart => Some(Notification::shutdown(Cease::AdministrativeReset, "")),
+                Shutdown::Final => {
+                    let cease = Notification::shutdown(Cease::AdministrativeShutdown, "");
+                    Some(if keeps { cease.into_hard_reset() } else { cease })
+                }
+            };
+            let id = self.connections.get(&connection).map(|session| session.peer);
+            self.drop_connection(connection, notification.as_ref());
+            if let Some(id) = id {
+                self.report(id, "the speaker stops");
+            }
+        }
+        for peer in self.peers.values_mut() {
+            peer.retry_at = None;
+        }
+        // Nothing that is pending is told any more.
+        self.rib.take_dirty(usize::MAX);
+        self.groups.clear();
+    }
+}

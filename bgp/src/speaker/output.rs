@@ -1,0 +1,148 @@
+//! What goes into and comes out of the speaker.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    attr::{Community, LargeCommunity, NextHop, Origin, PathAttributes},
+    session::State,
+    types::Prefix,
+};
+
+/// Name of a connection or of an attempt to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Something for the driver or the daemon to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Connect; answer with `handle_connected` or `handle_closed`.
+    Connect(ConnectRequest),
+    /// Ask `transmit` for bytes as soon as the connection can take some.
+    TransmitReady(ConnectionId),
+    /// Send these last messages, then close. The connection is unknown from now on.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// What the peer should still get, if it is quick.
+        last: Vec<Bytes>,
+    },
+    /// The way to a prefix changed.
+    Fib(FibUpdate),
+    /// A session changed its state.
+    Peer(PeerEvent),
+    /// Everything learned after a restart has been told: kernel routes that were not among it are stale.
+    RestartComplete,
+}
+
+/// How to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Name of the attempt and of the connection it leads to.
+    pub connection: ConnectionId,
+    /// Name of the peer; its configuration has password, TTL and so on.
+    pub peer: String,
+    /// To where.
+    pub remote: SocketAddr,
+    /// From where, if it matters.
+    pub local: Option<IpAddr>,
+}
+
+/// The way to a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FibUpdate {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Next hops that share the load; none: remove the route.
+    pub next_hops: Arc<[FibNextHop]>,
+}
+
+/// One way out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FibNextHop {
+    /// The router, not necessarily on a connected network.
+    pub address: IpAddr,
+    /// The interface, for link-local addresses.
+    pub interface: Option<String>,
+}
+
+/// A session changed its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerEvent {
+    /// Name of the peer.
+    pub peer: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Before.
+    pub from: State,
+    /// Now.
+    pub to: State,
+    /// Why, in words.
+    pub cause: String,
+}
+
+impl fmt::Display for PeerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} -> {} ({})", self.peer, self.from, self.to, self.cause)
+    }
+}
+
+/// A route that this speaker originates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalRoute {
+    /// ORIGIN.
+    pub origin: Origin,
+    /// COMMUNITIES.
+    pub communities: Vec<Community>,
+    /// LARGE_COMMUNITY.
+    pub large_communities: Vec<LargeCommunity>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF towards internal peers; what the peer is configured with when absent.
+    pub local_pref: Option<u32>,
+    /// Another next hop than ourselves, for peers with next hop mode keep.
+    pub next_hop: Option<IpAddr>,
+}
+
+impl LocalRoute {
+    pub(crate) fn into_attributes(self) -> PathAttributes {
+        let Self { origin, mut communities, mut large_communities, med, local_pref, next_hop } =
+            self;
+        communities.sort_unstable();
+        large_communities.sort_unstable();
+        PathAttributes {
+            origin,
+            communities,
+            large_communities,
+            med,
+            local_pref,
+            next_hop: next_hop.map(NextHop::from),
+            ..PathAttributes::default()
+        }
+    }
+}
+
+/// An interface that lost its carrier or disappeared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceDown {
+    /// Name.
+    pub interface: String,
+    /// Addresses it has; sessions from these end at once.
+    pub addresses: Vec<IpAddr>,
+    /// Networks it is on; next hops there are unusable.
+    pub networks: Vec<Prefix>,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// We come back: peers shall keep our routes (RFC 4724).
+    Restart,
+    /// We do not: peers shall forget us now.
+    Final,
+}

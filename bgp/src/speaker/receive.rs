@@ -1,0 +1,141 @@
+//! Bytes come in: frames, and what each message leads to.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{ConnectionId, Speaker, close::Loss};
+use crate::{
+    decision::Origination,
+    rib::{PeerId, Source},
+    session::Step,
+    types::{Families, Family},
+    update_group::Sender,
+    wire::{Notification, Refresh, next_frame},
+};
+
+impl Speaker {
+    /// Bytes from a peer, cut anywhere.
+    pub fn handle_received(&mut self, connection: ConnectionId, bytes: &[u8], now: Instant) {
+        self.now = now;
+        let Some(session) = self.connections.get_mut(&connection) else { return };
+        let mut kept = std::mem::take(&mut session.buffer);
+        if kept.is_empty() {
+            let rest = self.consume(connection, bytes);
+            kept.extend_from_slice(rest);
+        } else {
+            kept.extend_from_slice(bytes);
+            let rest = self.consume(connection, &kept).len();
+            kept.drain(..kept.len().saturating_sub(rest));
+        }
+        if let Some(session) = self.connections.get_mut(&connection) {
+            session.buffer = kept;
+        }
+        self.finish_restart();
+    }
+
+    /// Handles all complete messages; returns what is left.
+    fn consume<'a>(&mut self, connection: ConnectionId, mut stream: &'a [u8]) -> &'a [u8] {
+        loop {
+            let Some(session) = self.connections.get(&connection) else { return &[] };
+            match next_frame(stream, session.limit()) {
+                Ok(Some(frame)) => {
+                    self.handle_frame(connection, &frame);
+                    stream = stream.get(frame.length()..).unwrap_or_default();
+                }
+                Ok(None) => return stream,
+                Err(notification) => {
+                    self.fail(connection, notification);
+                    return &[];
+                }
+            }
+        }
+    }
+
+    /// We found an error: tells the peer and ends the session.
+    pub(super) fn fail(&mut self, connection: ConnectionId, notification: Notification) {
+        let cause = format!("sent {notification}");
+        self.lose(connection, Loss::Sent(notification), &cause);
+    }
+
+    fn handle_frame(&mut self, connection: ConnectionId, frame: &crate::wire::Frame<'_>) {
+        let Some((session, peer)) = self.peer_of(connection) else { return };
+        let (id, config, identity) = (session.peer, Arc::clone(&peer.config), self.identity(peer));
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.received.count(frame.kind);
+        }
+        let now = self.now;
+        let Some(session) = self.connections.get_mut(&connection) else { return };
+        match session.handle_frame(frame, &config, &identity, now) {
+            Step::Nothing => (),
+            Step::Opened => {
+                if self.resolve_collision(connection) {
+                    self.after_sending(connection);
+                    self.report(id, "received OPEN");
+                }
+            }
+            Step::Established => self.session_up(id, connection),
+            Step::Update(body) => self.handle_update(id, connection, body),
+            Step::Refresh(family, refresh) => self.handle_refresh(id, family, refresh),
+            Step::Notified(notification) => {
+                let cause = format!("received {notification}");
+                self.lose(connection, Loss::Received(notification), &cause);
+            }
+            Step::Fail(notification) => self.fail(connection, notification),
+        }
+    }
+
+    fn session_up(&mut self, id: PeerId, connection: ConnectionId) {
+        let Some(negotiated) =
+            self.connections.get(&connection).and_then(|session| session.negotiated.clone())
+        else {
+            return;
+        };
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.established = Some(connection);
+        peer.was_established = true;
+        peer.attempts = 0;
+        peer.retry_at = None;
+        peer.refuse_until = None;
+        peer.end_of_rib = Families::NONE;
+        let graceful = negotiated.graceful.as_ref();
+        peer.peer_restarting = graceful.is_some_and(|each| each.restarting);
+        let (config, stale) = (Arc::clone(&peer.config), peer.stale);
+        // RFC 4724 §4.2: what the peer did not keep forwarding is gone.
+        let preserved = graceful.map_or(Families::NONE, |each| each.forwarding());
+        let waiting = stale.and(preserved).and(negotiated.families);
+        peer.stale = waiting;
+        peer.stale_until = (!waiting.is_empty()).then(|| now + config.stale_time);
+        self.rib.remove_all(id, stale.without(waiting), true);
+        let peer_type = config.peer_type(self.config.local_as);
+        let origination = Origination {
+            peer_type: Some(peer_type),
+            router_id: negotiated.router_id,
+            address: config.address,
+        };
+        self.rib.set_source(id, Source { origination, interface: config.interface.clone() });
+        self.set_sender(id, negotiated.router_id);
+        // The other attempt, if any, is pointless now.
+        let rival = self.peers.get(&id).and_then(|peer| peer.other(connection));
+        if let Some(rival) = rival.filter(|rival| {
+            self.connections.get(rival).is_some_and(|session| !session.is_connected())
+        }) {
+            self.drop_connection(rival, None);
+        }
+        self.join_group(id);
+        self.report(id, "received KEEPALIVE");
+    }
+
+    pub(super) fn set_sender(&mut self, id: PeerId, router_id: crate::types::RouterId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let peer_type = peer.config.peer_type(self.config.local_as);
+        let client = peer.config.route_reflector_client;
+        self.senders.insert(id, Sender::Peer { peer_type, client, router_id });
+    }
+
+    fn handle_refresh(&mut self, id: PeerId, family: Family, refresh: Refresh) {
+        // We do not announce RFC 7313, so markers mean nothing.
+        if refresh == Refresh::Request {
+            self.refresh_group(id, Families::from_iter([family]));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The speaker described as plain data.
+
+use super::Speaker;
+use crate::{
+    decision::Decision,
+    rib::{Entry, Path, PeerId, Rejection},
+    snapshot::{PathSnapshot, PeerSnapshot, RibEntry, Snapshot, Usage},
+    types::Families,
+};
+
+impl Speaker {
+    /// Describes the speaker; the table only if asked for.
+    pub fn snapshot(&self, with_rib: bool) -> Snapshot {
+        let mut peers: Vec<_> =
+            self.peers.keys().filter_map(|id| self.peer_snapshot(*id)).collect();
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        let rib = if with_rib {
+            self.rib.entries().iter().map(|entry| self.rib_entry(entry)).collect()
+        } else {
+            Vec::new()
+        };
+        Snapshot {
+            local_as: self.config.local_as,
+            router_id: self.config.router_id,
+            uptime: self.ago(self.started),
+            restarting: self.restart.is_some(),
+            prefixes: self.rib.len(),
+            attribute_sets: self.interner.len(),
+            peers,
+            rib,
+        }
+    }
+
+    fn peer_snapshot(&self, id: PeerId) -> Option<PeerSnapshot> {
+        let peer = self.peers.get(&id)?;
+        let session = peer.established.and_then(|connection| self.connections.get(&connection));
+        let negotiated = session.and_then(|session| session.negotiated.as_ref());
+        let count = self.rib.count(id);
+        Some(PeerSnapshot {
+            name: peer.config.name.clone(),
+            address: peer.config.address,
+            asn: peer.config.asn,
+            peer_type: peer.config.peer_type(self.config.local_as),
+            state: peer.state,
+            since: self.ago(peer.since),
+            last_error: peer.last_error.clone(),
+            router_id: negotiated.map(|each| each.router_id),
+            local_address: session.and_then(|session| session.local),
+            families: negotiated.map_or(Families::NONE, |each| each.families),
+            hold_time: negotiated.map(|each| each.hold_time),
+            graceful_restart: negotiated.is_some_and(|each| each.graceful.is_some()),
+            stale: peer.stale,
+            sent: peer.sent,
+            received: peer.received,
+            prefixes_received: count.received,
+            prefixes_accepted: count.accepted,
+            prefixes_advertised: self.advertised(id),
+            treated_as_withdraw: peer.treated_as_withdraw,
+            discarded_attributes: peer.discarded_attributes,
+        })
+    }
+
+    fn rib_entry(&self, entry: &Entry<'_>) -> RibEntry {
+        let mut paths: Vec<PathSnapshot> = entry
+            .paths
+            .iter()
+            .enumerate()
+            .map(|(index, path)| PathSnapshot {
+                peer: self.peers.get(&path.source).map(|peer| peer.config.name.clone()),
+                attributes: match &path.accepted {
+                    Ok(set) => (***set).clone(),
+                    Err(_) => (**path.received).clone(),
+                },
+                stale: path.stale,
+                usage: usage(index, path, entry.decision.as_ref()),
+            })
+            .collect();
+        paths.sort_by(|a, b| (&a.usage, &a.peer).cmp(&(&b.usage, &b.peer)));
+        RibEntry { prefix: entry.prefix, paths }
+    }
+}
+
+fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
+    if let Err(rejection) = path.accepted {
+        return Usage::Rejected(match rejection {
+            Rejection::OwnAs => "our own AS is in the path",
+            Rejection::OwnOriginator => "we originated it",
+            Rejection::OwnCluster => "it passed our reflection cluster",
+            Rejection::NextHop => "the next hop is no router we could send to",
+            Rejection::Policy => "import policy",
+        });
+    }
+    let Some(decision) = decision else { return Usage::Unreachable };
+    if decision.used.first() == Some(&index) {
+        return Usage::Best(decision.why);
+    }
+    if decision.used.contains(&index) {
+        return Usage::Multipath;
+    }
+    let lost = decision.lost.iter().find(|(loser, _)| *loser == index);
+    lost.map_or(Usage::Unreachable, |(_, why)| Usage::Lost(*why))
+}

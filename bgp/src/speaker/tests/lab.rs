@@ -1,0 +1,345 @@
+//! Several speakers on virtual time, joined by links that can be cut.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Asn, ConnectionId, FibUpdate, LocalRoute, Output, PeerConfig, Prefix, RouterId, Shutdown,
+    Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
+};
+
+/// One way through the network takes this long.
+const LATENCY: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+enum Packet {
+    Syn { from: (usize, ConnectionId) },
+    SynAck { to: ConnectionId, from: (usize, ConnectionId) },
+    Refused { to: ConnectionId },
+    Data { to: ConnectionId, bytes: Bytes },
+    Fin { to: ConnectionId },
+}
+
+pub(super) struct Lab {
+    pub(super) now: Instant,
+    start: Instant,
+    pub(super) speakers: Vec<Option<Speaker>>,
+    addresses: Vec<IpAddr>,
+    /// The other end of a connection.
+    ends: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
+    wire: VecDeque<(Instant, usize, Packet)>,
+    cut: Vec<(usize, usize)>,
+    /// Everything that happened, for stories.
+    pub(super) story: Vec<String>,
+    pub(super) fibs: Vec<BTreeMap<Prefix, Vec<IpAddr>>>,
+    pub(super) complete: Vec<bool>,
+    pub(super) latency: BTreeMap<(usize, usize), Duration>,
+}
+
+pub(super) fn address(index: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, u8::try_from(index + 1).unwrap()).into()
+}
+
+pub(super) fn config(index: usize, asn: u32) -> SpeakerConfig {
+    let IpAddr::V4(id) = address(index) else { unreachable!() };
+    SpeakerConfig::new(Asn(asn), RouterId::from(id))
+}
+
+pub(super) fn peer(index: usize, asn: u32) -> PeerConfig {
+    PeerConfig::new(format!("r{index}"), address(index), Asn(asn))
+}
+
+pub(super) fn prefix(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+impl Lab {
+    pub(super) fn new(configs: Vec<SpeakerConfig>) -> Self {
+        let now = tokio_free_epoch();
+        let count = configs.len();
+        let mut lab = Self {
+            now,
+            start: now,
+            speakers: Vec::new(),
+            addresses: (0..count).map(address).collect(),
+            ends: BTreeMap::new(),
+            wire: VecDeque::new(),
+            cut: Vec::new(),
+            story: Vec::new(),
+            fibs: vec![BTreeMap::new(); count],
+            complete: vec![false; count],
+            latency: BTreeMap::new(),
+        };
+        for (index, config) in configs.into_iter().enumerate() {
+            let seed = u64::try_from(index).unwrap();
+            lab.speakers.push(Some(Speaker::new(config, seed, now)));
+        }
+        lab
+    }
+
+    /// Two speakers in the given systems, peering with each other.
+    pub(super) fn pair(left: u32, right: u32) -> Self {
+        Self::pair_with(left, right, |_| ())
+    }
+
+    pub(super) fn pair_with(left: u32, right: u32, change: impl Fn(&mut PeerConfig)) -> Self {
+        let mut configs = vec![config(0, left), config(1, right)];
+        configs[0].peers.push(peer(1, right));
+        configs[1].peers.push(peer(0, left));
+        configs.iter_mut().flat_map(|config| &mut config.peers).for_each(change);
+        Self::new(configs)
+    }
+
+    /// A chain or mesh: peers as listed, everyone in the given AS.
+    pub(super) fn mesh(asns: &[u32], links: &[(usize, usize)]) -> Self {
+        Self::new(mesh_configs(asns, links))
+    }
+
+    pub(super) fn speaker(&mut self, index: usize) -> &mut Speaker {
+        self.speakers[index].as_mut().unwrap()
+    }
+
+    pub(super) fn originate(&mut self, index: usize, text: &str) {
+        self.speaker(index).originate(prefix(text), LocalRoute::default());
+    }
+
+    pub(super) fn withdraw(&mut self, index: usize, text: &str) {
+        self.speaker(index).withdraw(&prefix(text));
+    }
+
+    pub(super) fn peer(&mut self, index: usize, peer: usize) -> PeerSnapshot {
+        let snapshot = self.speaker(index).snapshot(false);
+        snapshot.peers.into_iter().find(|each| each.name == format!("r{peer}")).unwrap()
+    }
+
+    pub(super) fn state(&mut self, index: usize, peer: usize) -> State {
+        self.peer(index, peer).state
+    }
+
+    /// Loses everything between two speakers from now on; nobody is told.
+    pub(super) fn cut(&mut self, a: usize, b: usize) {
+        self.cut.push((a.min(b), a.max(b)));
+    }
+
+    pub(super) fn mend(&mut self, a: usize, b: usize) {
+        self.cut.retain(|link| *link != (a.min(b), a.max(b)));
+    }
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.cut.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// The process dies: its connections close without a word.
+    pub(super) fn kill(&mut self, index: usize) {
+        self.speakers[index] = None;
+        let ends: Vec<_> = self.ends.iter().map(|(near, far)| (*near, *far)).collect();
+        for (near, far) in ends {
+            if near.0 == index {
+                self.ends.remove(&near);
+                self.send(index, far.0, Packet::Fin { to: far.1 });
+            }
+        }
+    }
+
+    pub(super) fn start(&mut self, index: usize, config: SpeakerConfig) {
+        self.speakers[index] = Some(Speaker::new(config, 99, self.now));
+        self.complete[index] = false;
+    }
+
+    pub(super) fn shutdown(&mut self, index: usize, kind: Shutdown) {
+        let now = self.now;
+        self.speaker(index).shutdown(kind, now);
+        self.drain(index);
+        self.speakers[index] = None;
+    }
+
+    fn send(&mut self, from: usize, to: usize, packet: Packet) {
+        if !self.is_cut(from, to) {
+            let latency = self.latency.get(&(from, to)).copied().unwrap_or(LATENCY);
+            let at = self.now + latency;
+            let position = self.wire.iter().position(|(other, ..)| *other > at);
+            self.wire.insert(position.unwrap_or(self.wire.len()), (at, to, packet));
+        }
+    }
+
+    /// Bytes as if from the peer of a connection.
+    pub(super) fn inject(&mut self, index: usize, bytes: &[u8]) {
+        let connection =
+            *self.ends.keys().find(|(owner, _)| *owner == index).map(|(_, c)| c).unwrap();
+        let now = self.now;
+        self.speaker(index).handle_received(connection, bytes, now);
+        self.drain(index);
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.drain_all();
+        while let Some(next) = self.next_event().filter(|at| *at <= end) {
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = end;
+    }
+
+    pub(super) fn run(&mut self, seconds: u64) {
+        self.run_for(Duration::from_secs(seconds));
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let packets = self.wire.front().map(|(at, ..)| *at);
+        let timers = self.speakers.iter().flatten().filter_map(Speaker::poll_timeout).min();
+        [packets, timers].into_iter().flatten().min()
+    }
+
+    fn step(&mut self) {
+        while self.wire.front().is_some_and(|(at, ..)| *at <= self.now) {
+            if let Some((_, to, packet)) = self.wire.pop_front() {
+                self.deliver(to, packet);
+                self.drain(to);
+            }
+        }
+        let now = self.now;
+        for speaker in self.speakers.iter_mut().flatten() {
+            if speaker.poll_timeout().is_some_and(|at| at <= now) {
+                speaker.handle_timeout(now);
+            }
+        }
+        self.drain_all();
+    }
+
+    fn deliver(&mut self, to: usize, packet: Packet) {
+        let (now, local) = (self.now, self.addresses[to]);
+        match packet {
+            Packet::Syn { from } => {
+                let remote = self.addresses[from.0];
+                let accepted =
+                    self.speakers[to].as_mut().and_then(|s| s.handle_accepted(local, remote, now));
+                match accepted {
+                    Some(connection) => {
+                        self.ends.insert((to, connection), from);
+                        let ack = Packet::SynAck { to: from.1, from: (to, connection) };
+                        self.send(to, from.0, ack);
+                    }
+                    None => self.send(to, from.0, Packet::Refused { to: from.1 }),
+                }
+            }
+            Packet::SynAck { to: connection, from } => {
+                self.ends.insert((to, connection), from);
+                if let Some(speaker) = &mut self.speakers[to] {
+                    speaker.handle_connected(connection, local, now);
+                }
+            }
+            Packet::Refused { to: connection } => {
+                if let Some(speaker) = &mut self.speakers[to] {
+                    speaker.handle_closed(connection, "connection refused", now);
+                }
+            }
+            Packet::Data { to: connection, bytes } => {
+                if let Some(speaker) = &mut self.speakers[to] {
+                    speaker.handle_received(connection, &bytes, now);
+                }
+            }
+            Packet::Fin { to: connection } => {
+                self.ends.remove(&(to, connection));
+                if let Some(speaker) = &mut self.speakers[to] {
+                    speaker.handle_closed(connection, "peer closed the connection", now);
+                }
+            }
+        }
+    }
+
+    fn drain_all(&mut self) {
+        for index in 0..self.speakers.len() {
+            self.drain(index);
+        }
+    }
+
+    fn drain(&mut self, index: usize) {
+        while let Some(output) = self.speakers[index].as_mut().and_then(Speaker::poll_output) {
+            self.handle_output(index, output);
+        }
+    }
+
+    fn handle_output(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Connect(request) => {
+                let to = self.addresses.iter().position(|each| *each == request.remote.ip());
+                self.send(index, to.unwrap(), Packet::Syn { from: (index, request.connection) });
+            }
+            Output::TransmitReady(connection) => loop {
+                let messages = self.speaker(index).transmit(connection, 1 << 16);
+                if messages.is_empty() {
+                    break;
+                }
+                self.carry(index, connection, messages);
+            },
+            Output::Close { connection, last } => {
+                self.carry(index, connection, last);
+                if let Some((to, far)) = self.ends.remove(&(index, connection)) {
+                    self.send(index, to, Packet::Fin { to: far });
+                }
+            }
+            Output::Fib(FibUpdate { prefix, next_hops }) => {
+                let hops: Vec<IpAddr> = next_hops.iter().map(|hop| hop.address).collect();
+                if hops.is_empty() {
+                    self.fibs[index].remove(&prefix);
+                } else {
+                    self.fibs[index].insert(prefix, hops);
+                }
+            }
+            Output::Peer(event) => {
+                let time = self.now.duration_since(self.start).as_secs();
+                self.story.push(format!("{time:>4}s r{index} {event}"));
+            }
+            Output::RestartComplete => {
+                self.complete[index] = true;
+                let time = self.now.duration_since(self.start).as_secs();
+                self.story.push(format!("{time:>4}s r{index} restart complete"));
+            }
+        }
+    }
+
+    fn carry(&mut self, index: usize, connection: ConnectionId, messages: Vec<Bytes>) {
+        if let Some((to, far)) = self.ends.get(&(index, connection)).copied() {
+            for bytes in messages {
+                self.send(index, to, Packet::Data { to: far, bytes });
+            }
+        }
+    }
+
+    /// What happened since the last call.
+    pub(super) fn tell(&mut self) -> String {
+        let mut story = std::mem::take(&mut self.story).join("\n");
+        story.push('\n');
+        story
+    }
+
+    /// The FIB of a speaker in words.
+    pub(super) fn fib(&self, index: usize) -> String {
+        let lines = self.fibs[index].iter().map(|(prefix, hops)| {
+            let hops: Vec<String> = hops.iter().map(ToString::to_string).collect();
+            format!("{prefix} via {}\n", hops.join(" "))
+        });
+        lines.collect()
+    }
+}
+
+pub(super) fn mesh_configs(asns: &[u32], links: &[(usize, usize)]) -> Vec<SpeakerConfig> {
+    let mut configs: Vec<_> =
+        asns.iter().enumerate().map(|(index, asn)| config(index, *asn)).collect();
+    for (a, b) in links {
+        configs[*a].peers.push(peer(*b, asns[*b]));
+        configs[*b].peers.push(peer(*a, asns[*a]));
+    }
+    configs
+}
+
+#[expect(clippy::disallowed_methods, reason = "an origin for virtual time; never read again")]
+fn tokio_free_epoch() -> Instant {
+    Instant::now()
+}

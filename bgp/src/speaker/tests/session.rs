@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use expect_test::expect;
+
+use super::lab::{Lab, config, peer};
+use crate::{Shutdown, SpeakerConfig, State};
+
+#[test]
+fn a_session_comes_up_and_stays() {
+    let mut lab = Lab::pair_with(65001, 65002, |peer| peer.passive = peer.name == "r0");
+    lab.run(600);
+    expect![[r#"
+           0s r0 r1: Idle -> Active (configured)
+           0s r1 r0: Idle -> Active (configured)
+           0s r0 r1: Active -> Connect (connecting)
+           0s r1 r0: Active -> OpenSent (peer connected)
+           0s r0 r1: Connect -> OpenSent (TCP connection established)
+           0s r0 r1: OpenSent -> OpenConfirm (received OPEN)
+           0s r1 r0: OpenSent -> OpenConfirm (received OPEN)
+           0s r0 r1: OpenConfirm -> Established (received KEEPALIVE)
+           0s r1 r0: OpenConfirm -> Established (received KEEPALIVE)
+    "#]]
+    .assert_eq(&lab.tell());
+    let status = lab.peer(0, 1);
+    assert!(status.graceful_restart);
+    assert_eq!(status.hold_time, Some(Duration::from_secs(90)));
+    // One per 22 to 30 seconds.
+    assert!((19..=30).contains(&status.sent.keepalives), "{:?}", status.sent);
+}
+
+#[test]
+fn hold_timer_expiry_notifies_then_retries() {
+    let mut lab = Lab::pair_with(65001, 65001, |peer| {
+        peer.passive = peer.name == "r0";
+        peer.graceful_restart = false;
+    });
+    lab.run(1);
+    lab.tell();
+    lab.cut(0, 1);
+    lab.run(95);
+    lab.mend(0, 1);
+    lab.run(20);
+    assert_eq!(lab.state(0, 1), State::Established);
+    assert!(lab.tell().contains("r0 r1: Established -> Active (hold timer expired)"));
+}
+
+#[test]
+fn hold_time_zero_means_no_timers() {
+    let mut lab = Lab::pair_with(65001, 65001, |peer| peer.hold_time = 0);
+    lab.run(2);
+    let before = lab.peer(0, 1).sent.keepalives;
+    lab.cut(0, 1);
+    lab.run(3600);
+    assert_eq!(lab.state(0, 1), State::Established);
+    assert_eq!(lab.peer(0, 1).sent.keepalives, before);
+}
+
+#[test]
+fn delay_open_lets_the_other_side_speak_first() {
+    let mut configs = vec![config(0, 65001), config(1, 65002)];
+    configs[0].peers.push(peer(1, 65002));
+    configs[0].peers[0].delay_open = Some(Duration::from_secs(5));
+    configs[1].peers.push(peer(0, 65001));
+    configs[1].peers[0].passive = true;
+    let mut lab = Lab::new(configs);
+    lab.run(1);
+    assert_eq!(lab.state(0, 1), State::Established);
+}
+
+#[test]
+fn the_wrong_as_is_refused_with_growing_waits() {
+    let mut configs = vec![config(0, 65001), config(1, 65002)];
+    configs[0].peers.push(peer(1, 65003));
+    configs[1].peers.push(peer(0, 65001));
+    configs[1].peers[0].passive = true;
+    let mut lab = Lab::new(configs);
+    lab.run(100);
+    let story = lab.tell();
+    assert!(story.contains("r0 r1: OpenSent -> Idle (sent 2/2 bad peer AS)"), "{story}");
+    assert!(story.contains("r1 r0: OpenConfirm -> Active (received 2/2 bad peer AS)"), "{story}");
+    let attempts = story.matches("r0 r1: Active -> Connect").count();
+    assert!((5..=10).contains(&attempts), "{attempts}");
+}
+
+#[test]
+fn an_unconfigured_neighbour_is_refused() {
+    let mut configs = vec![config(0, 65001), config(1, 65002)];
+    configs[0].peers.push(peer(1, 65002));
+    let mut lab = Lab::new(configs);
+    lab.run(30);
+    assert_eq!(lab.speaker(1).snapshot(false).peers.len(), 0);
+    assert_eq!(lab.peer(0, 1).last_error.as_deref(), Some("connection refused"));
+}
+
+#[test]
+fn only_changed_peers_are_reset() {
+    let mut lab = Lab::mesh(&[1, 2, 3], &[(0, 1), (0, 2)]);
+    lab.run(5);
+    lab.tell();
+    let mut changed: SpeakerConfig = lab.speaker(0).config().clone();
+    changed.peers[0].hold_time = 30;
+    changed.peers[1].local_pref = 200;
+    let now = lab.now;
+    lab.speaker(0).configure(changed.clone(), now);
+    lab.run(10);
+    let story = lab.tell();
+    assert!(story.contains("r0 r1: Established -> Active (configuration changed)"), "{story}");
+    assert!(!story.contains("r2"), "{story}");
+    assert_eq!(lab.state(0, 1), State::Established);
+    changed.peers.remove(0);
+    let now = lab.now;
+    lab.speaker(0).configure(changed, now);
+    lab.run(1);
+    let last = lab.peer(1, 0).last_error;
+    assert_eq!(last.as_deref(), Some("received 6/9 hard reset (6/3 peer de-configured)"));
+}
+
+#[test]
+fn a_final_shutdown_is_told() {
+    let mut lab = Lab::pair(1, 2);
+    lab.originate(0, "10.1.0.0/16");
+    lab.run(5);
+    lab.shutdown(0, Shutdown::Final);
+    lab.run(1);
+    assert!(lab.fibs[1].is_empty());
+    let last = lab.peer(1, 0).last_error;
+    assert_eq!(last.as_deref(), Some("received 6/9 hard reset (6/2 administrative shutdown)"));
+}
+
+#[test]
+fn a_lost_link_ends_the_session_at_once() {
+    let mut lab = Lab::pair(1, 2);
+    lab.originate(1, "10.1.0.0/16");
+    lab.run(5);
+    assert_eq!(lab.fib(0), "10.1.0.0/16 via 10.0.0.2\n");
+    lab.tell();
+    let now = lab.now;
+    let down = crate::InterfaceDown {
+        interface: "eth0".into(),
+        addresses: vec![super::lab::address(0)],
+        networks: vec![super::lab::prefix("10.0.0.0/24")],
+    };
+    lab.cut(0, 1);
+    lab.speaker(0).handle_interface_down(down, now);
+    lab.run_for(Duration::from_millis(1));
+    assert_eq!(lab.fib(0), "");
+    expect![[r#"
+           5s r0 r1: Established -> Active (interface eth0 is down)
+    "#]]
+    .assert_eq(&lab.tell());
+    lab.mend(0, 1);
+    let now = lab.now;
+    lab.speaker(0).handle_interface_up("eth0", now);
+    lab.run(2);
+    assert_eq!(lab.state(0, 1), State::Established);
+    assert_eq!(lab.fib(0), "10.1.0.0/16 via 10.0.0.2\n");
+}

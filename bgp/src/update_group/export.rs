@@ -1,0 +1,150 @@
+//! What a peer is told about a path: the rules of RFC 4271 §9.2, RFC 4456 and RFC 1997, then policy.
+
+use std::{fmt, net::IpAddr};
+
+use crate::{
+    attr::{Community, NextHop, PathAttributes},
+    config::NextHopMode,
+    filter::{Action, Policy, Source, Subject},
+    types::{Asn, Families, Family, PeerType, Prefix, RouterId},
+};
+
+/// Everything that makes announcements to two peers the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupKey {
+    pub(crate) peer_type: PeerType,
+    pub(crate) client: bool,
+    pub(crate) local_as: Asn,
+    pub(crate) cluster_id: RouterId,
+    pub(crate) families: Families,
+    pub(crate) four_octet_as: bool,
+    pub(crate) limit: usize,
+    pub(crate) next_hop: NextHopMode,
+    pub(crate) own_ipv4: Option<IpAddr>,
+    pub(crate) own_ipv6: Option<IpAddr>,
+    pub(crate) local_pref: u32,
+    pub(crate) export: Policy,
+}
+
+/// Who a path is from, as export rules see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Local,
+    Peer { peer_type: PeerType, client: bool, router_id: RouterId },
+}
+
+/// Why a path is not announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    Internal,
+    Community(Community),
+    Policy(String),
+    NoNextHop(Family),
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internal => {
+                f.write_str("learned from an internal peer, and neither is a reflection client")
+            }
+            Self::Community(community) => write!(f, "carries {community}"),
+            Self::Policy(why) => write!(f, "rejected by export policy: {why}"),
+            Self::NoNextHop(family) => write!(f, "no address of ours for {family}"),
+        }
+    }
+}
+
+/// Returns what the members of a group are told.
+pub(crate) fn outgoing(
+    key: &GroupKey,
+    prefix: &Prefix,
+    path: &PathAttributes,
+    sender: &Sender,
+) -> Result<PathAttributes, Withheld> {
+    check_scope(key, path, sender)?;
+    let source = match sender {
+        Sender::Local => Source::Local,
+        Sender::Peer { .. } => Source::Peers,
+    };
+    let subject = Subject { prefix: *prefix, attributes: path, source, peer_type: key.peer_type };
+    let verdict = key.export.judge(&subject);
+    if verdict.action == Action::Reject {
+        return Err(Withheld::Policy(verdict.why.to_string()));
+    }
+    let mut attributes = path.clone();
+    if key.is_external() && *sender != Sender::Local {
+        // RFC 4271 §5.1.4: a received MED goes no further.
+        attributes.med = None;
+    }
+    for operation in verdict.operations {
+        operation.apply(&mut attributes);
+    }
+    attributes.next_hop = Some(next_hop(key, prefix.family(), path, sender)?);
+    match key.peer_type {
+        PeerType::External => make_external(key, &mut attributes),
+        PeerType::Internal => make_internal(key, &mut attributes, sender),
+    }
+    Ok(attributes)
+}
+
+fn check_scope(key: &GroupKey, path: &PathAttributes, sender: &Sender) -> Result<(), Withheld> {
+    // What we originate with such a community is marked for the receiver (RFC 1997: "received").
+    if *sender != Sender::Local {
+        let within = [Community::NO_ADVERTISE];
+        let outside =
+            [Community::NO_ADVERTISE, Community::NO_EXPORT, Community::NO_EXPORT_SUBCONFED];
+        let barred: &[Community] = if key.is_external() { &outside } else { &within };
+        if let Some(community) = barred.iter().find(|each| path.has(**each)) {
+            return Err(Withheld::Community(*community));
+        }
+    }
+    // RFC 4456 §6: between internal peers only to or from a client.
+    match sender {
+        Sender::Peer { peer_type: PeerType::Internal, client: false, .. }
+            if key.peer_type == PeerType::Internal && !key.client =>
+        {
+            Err(Withheld::Internal)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn next_hop(
+    key: &GroupKey,
+    family: Family,
+    path: &PathAttributes,
+    sender: &Sender,
+) -> Result<NextHop, Withheld> {
+    let own = match key.next_hop {
+        NextHopMode::Own => true,
+        NextHopMode::Keep => false,
+        NextHopMode::Auto => key.is_external() || *sender == Sender::Local,
+    };
+    // A link-local address means nothing on another link.
+    let kept = path.next_hop.filter(|_| !own).map(|next_hop| NextHop::from(next_hop.address));
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let own = match family {
+        Family::Ipv4 => key.own_ipv4,
+        Family::Ipv6 => key.own_ipv6,
+    };
+    own.map(NextHop::from).ok_or(Withheld::NoNextHop(family))
+}
+
+fn make_external(key: &GroupKey, attributes: &mut PathAttributes) {
+    attributes.as_path.prepend(key.local_as);
+    attributes.local_pref = None;
+    attributes.originator_id = None;
+    attributes.cluster_list.clear();
+    attributes.extended_communities.retain(|each| each.is_transitive());
+}
+
+fn make_internal(key: &GroupKey, attributes: &mut PathAttributes, sender: &Sender) {
+    attributes.local_pref.get_or_insert(key.local_pref);
+    if let Sender::Peer { peer_type: PeerType::Internal, router_id, .. } = sender {
+        attributes.originator_id.get_or_insert(*router_id);
+        attributes.cluster_list.insert(0, key.cluster_id);
+    }
+}

@@ -1,0 +1,84 @@
+//! Prefixes on the wire.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use bytes::{BufMut, BytesMut};
+
+use super::reader::{Reader, Truncated};
+use crate::types::{Family, Prefix};
+
+/// A list of prefixes that was checked: iterating it cannot fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nlri<'a> {
+    family: Family,
+    bytes: &'a [u8],
+}
+
+/// A prefix is longer than its family allows or than the bytes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MalformedNlri;
+
+impl<'a> Nlri<'a> {
+    pub(crate) const fn empty(family: Family) -> Self {
+        Self { family, bytes: &[] }
+    }
+
+    pub(crate) fn check(family: Family, bytes: &'a [u8]) -> Result<Self, MalformedNlri> {
+        let longest = match family {
+            Family::Ipv4 => 32,
+            Family::Ipv6 => 128,
+        };
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            let length = reader.u8().map_err(|Truncated| MalformedNlri)?;
+            if length > longest {
+                return Err(MalformedNlri);
+            }
+            reader.take(usize::from(length.div_ceil(8))).map_err(|Truncated| MalformedNlri)?;
+        }
+        Ok(Self { family, bytes })
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Prefix> + use<'a> {
+        let family = self.family;
+        let mut reader = Reader::new(self.bytes);
+        std::iter::from_fn(move || next_prefix(family, &mut reader))
+    }
+}
+
+fn next_prefix(family: Family, reader: &mut Reader<'_>) -> Option<Prefix> {
+    let length = reader.u8().ok()?;
+    let significant = reader.take(usize::from(length.div_ceil(8))).ok()?;
+    match family {
+        Family::Ipv4 => Prefix::v4(Ipv4Addr::from(padded::<4>(significant)?), length),
+        Family::Ipv6 => Prefix::v6(Ipv6Addr::from(padded::<16>(significant)?), length),
+    }
+}
+
+fn padded<const N: usize>(significant: &[u8]) -> Option<[u8; N]> {
+    let mut octets = [0; N];
+    octets.get_mut(..significant.len())?.copy_from_slice(significant);
+    Some(octets)
+}
+
+/// Returns how many bytes the prefix takes.
+pub(crate) fn encoded_length(prefix: &Prefix) -> usize {
+    usize::from(prefix.length().div_ceil(8)).saturating_add(1)
+}
+
+pub(crate) fn encode(prefix: &Prefix, out: &mut BytesMut) {
+    out.put_u8(prefix.length());
+    let significant = usize::from(prefix.length().div_ceil(8));
+    match prefix.address() {
+        std::net::IpAddr::V4(address) => {
+            out.put_slice(address.octets().get(..significant).unwrap_or_default());
+        }
+        std::net::IpAddr::V6(address) => {
+            out.put_slice(address.octets().get(..significant).unwrap_or_default());
+        }
+    }
+}
