@@ -9,7 +9,7 @@ use api::{
 };
 use ipnet::IpNet;
 use kernel::Netlink;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Store, StoreError};
 
 use crate::{
@@ -23,10 +23,26 @@ const SYSCTLS: &[(&str, &str, &str)] = &[
     ("net/ipv6/conf/all/forwarding", "1", "IPv6 between pods"),
     ("net/ipv4/fib_multipath_hash_policy", "1", "spreading of IPv4 connections over equal paths"),
     ("net/ipv6/fib_multipath_hash_policy", "1", "spreading of IPv6 connections over equal paths"),
-    ("net/ipv4/conf/all/ignore_routes_with_linkdown", "1", "instant failover when a link loses carrier"),
-    ("net/ipv4/conf/default/ignore_routes_with_linkdown", "1", "instant failover when a link loses carrier"),
-    ("net/ipv6/conf/all/ignore_routes_with_linkdown", "1", "instant failover when a link loses carrier"),
-    ("net/ipv6/conf/default/ignore_routes_with_linkdown", "1", "instant failover when a link loses carrier"),
+    (
+        "net/ipv4/conf/all/ignore_routes_with_linkdown",
+        "1",
+        "instant failover when a link loses carrier",
+    ),
+    (
+        "net/ipv4/conf/default/ignore_routes_with_linkdown",
+        "1",
+        "instant failover when a link loses carrier",
+    ),
+    (
+        "net/ipv6/conf/all/ignore_routes_with_linkdown",
+        "1",
+        "instant failover when a link loses carrier",
+    ),
+    (
+        "net/ipv6/conf/default/ignore_routes_with_linkdown",
+        "1",
+        "instant failover when a link loses carrier",
+    ),
 ];
 
 /// Applies the settings; those that this host refuses are named with what they cost.
@@ -54,7 +70,8 @@ pub(crate) fn candidates() -> Result<Vec<Candidate>> {
 pub(crate) fn uplink_mtu() -> Result<u32> {
     let netlink = Netlink::open()?;
     let links = kernel::link::list(&netlink)?;
-    let uplinks = links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
+    let uplinks =
+        links.iter().filter(|link| link.up && !link.loopback && !link.name.starts_with("cali"));
     Ok(uplinks.map(|link| link.mtu).min().unwrap_or(1500))
 }
 
@@ -63,7 +80,11 @@ pub(crate) fn uplink_mtu() -> Result<u32> {
 ///
 /// # Errors
 /// That the Node object does not exist or cannot be read; the caller tries again.
-pub(crate) async fn announce_addresses<S: Store>(store: &S, node_name: &str, args: &Args) -> Result<()> {
+pub(crate) async fn announce_addresses<S: Store>(
+    store: &S,
+    node_name: &str,
+    args: &Args,
+) -> Result<()> {
     let node = store.get::<Node>(&Key::cluster(node_name)).await.with_context(|| {
         format!("cannot read Node {node_name}; --node-name must be the name that `kubectl get nodes` shows")
     })?;
@@ -113,10 +134,13 @@ pub(crate) async fn cluster_defaults<S: Store>(store: &S, guid: String) -> Resul
         ..ClusterInformationSpec::default()
     };
     ensure(store, ClusterInformation::new("default", information)).await?;
-    for (name, order, action) in
-        [("kube-admin", 1_000.0, "Pass"), ("default", 1_000_000.0, "Deny"), ("kube-baseline", 10_000_000.0, "Pass")]
-    {
-        let spec: TierSpec = serde_json::from_value(json!({"order": order, "defaultAction": action}))?;
+    for (name, order, action) in [
+        ("kube-admin", 1_000.0, "Pass"),
+        ("default", 1_000_000.0, "Deny"),
+        ("kube-baseline", 10_000_000.0, "Pass"),
+    ] {
+        let spec: TierSpec =
+            serde_json::from_value(json!({"order": order, "defaultAction": action}))?;
         ensure(store, Tier::new(name, spec)).await?;
     }
     let controllers: KubeControllersConfiguration = serde_json::from_value(json!({
@@ -134,7 +158,9 @@ async fn ensure<S: Store, R: Resource>(store: &S, object: R) -> Result<()> {
     }
     match store.create(&object).await {
         Ok(_) | Err(StoreError::AlreadyExists { .. }) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot create {} {}", R::KIND.kind, object.key())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot create {} {}", R::KIND.kind, object.key()))
+        }
     }
 }
 
@@ -143,7 +169,8 @@ async fn ensure<S: Store, R: Resource>(store: &S, object: R) -> Result<()> {
 /// # Errors
 /// That /proc is not mounted.
 pub(crate) fn guid() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("cannot read a random UUID")?;
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("cannot read a random UUID")?;
     Ok(text.trim().replace('-', ""))
 }
 
@@ -179,12 +206,4 @@ pub(crate) fn families(candidates: &[Candidate]) -> (bool, bool) {
         })
     };
     (has(true), has(false))
-}
-
-/// The body that reads as a Kubernetes event's value; kept here so that callers need no JSON.
-pub(crate) fn network_available(now: &str) -> Value {
-    json!({"status": {"conditions": [{
-        "type": "NetworkUnavailable", "status": "False", "reason": "VoileIsUp",
-        "message": "voile-node is running on this node", "lastTransitionTime": now, "lastHeartbeatTime": now,
-    }]}})
 }

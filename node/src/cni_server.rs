@@ -153,7 +153,9 @@ pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
         fs::rename(&temporary, path)?;
         Ok::<_, io::Error>(listener)
     };
-    bind().with_context(|| format!("cannot listen on {}; choose another with --cni-socket", path.display()))
+    bind().with_context(|| {
+        format!("cannot listen on {}; choose another with --cni-socket", path.display())
+    })
 }
 
 /// Serves until the task is dropped. Each connection is a task of its own; requests of different pods run side by side.
@@ -214,7 +216,9 @@ pub(crate) async fn consume_journal<S: Store>(server: &Server<S>, socket: &Path)
                     continue;
                 }
             }
-            Err(error) => tracing::warn!(path = %path.display(), %error, "unreadable journal entry dropped"),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "unreadable journal entry dropped")
+            }
         }
         if let Err(error) = cni::journal::consume(&path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove a journal entry");

@@ -23,8 +23,7 @@ use crate::{
     endpoints::Endpoints,
     http, identity, metrics,
     pods::PodView,
-    speaker_task,
-    status,
+    speaker_task, status,
     sync::{self, SyncState},
     tasks::Context as Tasks,
 };
@@ -33,7 +32,8 @@ use crate::{
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
     init_log(&args);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.context("cannot start the runtime").and_then(|runtime| {
         let result = runtime.block_on(run(args));
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -72,15 +72,13 @@ async fn run(args: Args) -> Result<()> {
         felix::driver::Config::default(),
         Felix::new(felix::dataplane::Config::new(&node_name)),
     )
-        .context("cannot open the kernel's netlink sockets; voile-node needs CAP_NET_ADMIN")?;
+    .context("cannot open the kernel's netlink sockets; voile-node needs CAP_NET_ADMIN")?;
     felix.updates(endpoints.iter().map(cni_server::endpoint_update).collect()).await;
-    let bgp = speaker_task::spawn(&args.run_dir)?;
     let context = Tasks {
         node_name: node_name.clone(),
         run_dir: args.run_dir.clone(),
         view: PodView::default(),
         felix: felix.clone(),
-        bgp: bgp.handle.clone(),
     };
 
     let (sync_state, sync) = watch::channel(SyncState::default());
@@ -97,7 +95,13 @@ async fn run(args: Args) -> Result<()> {
     cni_server::remove::drop_vanished(&server).await;
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(sync::run(store.clone(), node_name.clone(), felix.clone(), context.view.clone(), sync_state));
+    tasks.spawn(sync::run(
+        store.clone(),
+        node_name.clone(),
+        felix.clone(),
+        context.view.clone(),
+        sync_state,
+    ));
     tasks.spawn(cni_server::remove::retry_releases(Arc::clone(&server)));
     let listener = cni_server::listen(&args.cni_socket)?;
     tasks.spawn(cni_server::serve(Arc::clone(&server), listener));
@@ -108,15 +112,18 @@ async fn run(args: Args) -> Result<()> {
     });
     install_cni(&args)?;
     tasks.spawn(announce(store.clone(), args.clone(), node_name.clone(), allocator));
-    let report = speaker_task::start(&mut tasks, &context, store.clone(), bgp);
-    let snapshots = status::Snapshots::new(&context, report, sync);
+    let speaker = speaker_task::start(&mut tasks, &context, store.clone());
+    let snapshots = status::Snapshots::new(&context, speaker.report, sync);
     tasks.spawn(status::run(store, snapshots.clone()));
     tasks.spawn(http::serve(http, metrics::pages(snapshots)));
     tracing::info!(node = %node_name, version = env!("CARGO_PKG_VERSION"), "voile-node runs");
 
     let ended = wait(&mut tasks).await;
     tasks.shutdown().await;
-    context.bgp.shutdown(bgp::Shutdown::Restart).await;
+    let handle = speaker.handle.borrow().clone();
+    if let Some(handle) = handle {
+        handle.shutdown(bgp::Shutdown::Restart).await;
+    }
     felix.shutdown().await;
     ended
 }
@@ -159,14 +166,20 @@ fn install_cni(args: &Args) -> Result<()> {
     let ours = std::env::current_exe()?.with_file_name(cni::install::BINARY);
     cni::install::install_binary(&ours, bin.as_ref())
         .with_context(|| format!("cannot install {} into {bin}", ours.display()))?;
-    let conflist = cni::install::Conflist { socket: args.cni_socket.clone(), mtu: args.mtu, portmap: true };
+    let conflist =
+        cni::install::Conflist { socket: args.cni_socket.clone(), mtu: args.mtu, portmap: true };
     cni::install::install_conflist(&conflist, conf.as_ref())
         .with_context(|| format!("cannot install the network configuration into {conf}"))?;
     Ok(())
 }
 
 /// Writes this node's addresses and the cluster's default objects, and claims a first block of each family.
-async fn announce(store: KubeStore, args: Args, node_name: String, allocator: Allocator<KubeStore>) {
+async fn announce(
+    store: KubeStore,
+    args: Args,
+    node_name: String,
+    allocator: Allocator<KubeStore>,
+) {
     bootstrap::until_done("this node's addresses", || {
         bootstrap::announce_addresses(&store, &node_name, &args)
     })

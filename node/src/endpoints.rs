@@ -113,7 +113,11 @@ impl Endpoints {
     }
 
     /// Forgets a record.
-    pub(crate) fn remove(&mut self, container_id: &str, ifname: &str) -> io::Result<Option<Record>> {
+    pub(crate) fn remove(
+        &mut self,
+        container_id: &str,
+        ifname: &str,
+    ) -> io::Result<Option<Record>> {
         let id = id(container_id, ifname);
         match fs::remove_file(self.dir.join(format!("{id}.json"))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -35,10 +35,7 @@ pub(crate) enum Family {
 
 impl Family {
     fn holds(self, address: IpAddr) -> bool {
-        matches!(
-            (self, address),
-            (Self::V4, IpAddr::V4(_)) | (Self::V6, IpAddr::V6(_))
-        )
+        matches!((self, address), (Self::V4, IpAddr::V4(_)) | (Self::V6, IpAddr::V6(_)))
     }
 }
 
@@ -64,9 +61,8 @@ pub(crate) fn choose(
                 .map(|address| Choice { address, reason: "given on the command line".into() });
         }
     }
-    let mine = |wanted: IpAddr| {
-        candidates.iter().find(|candidate| candidate.address.addr() == wanted)
-    };
+    let mine =
+        |wanted: IpAddr| candidates.iter().find(|candidate| candidate.address.addr() == wanted);
     if let Some(address) = annotated.and_then(parse)
         && family.holds(address.addr())
         && mine(address.addr()).is_some()

@@ -60,7 +60,12 @@ fn render(snapshots: &Snapshots) -> String {
     bgp(&mut text, snapshots);
     policy(&mut text, snapshots);
     let sync = snapshots.sync.borrow();
-    text.single("voile_datastore_in_sync", "gauge", "Whether everything was read once.", u8::from(sync.synced));
+    text.single(
+        "voile_datastore_in_sync",
+        "gauge",
+        "Whether everything was read once.",
+        u8::from(sync.synced),
+    );
     text.family("voile_datastore_watch_down", "gauge", "Watches that are down at the moment.");
     for kind in sync.trouble.keys() {
         text.sample("voile_datastore_watch_down", &[("kind", kind)], 1);
@@ -73,12 +78,20 @@ fn bgp(text: &mut Text, snapshots: &Snapshots) {
     text.family("voile_bgp_session_established", "gauge", "Whether a session is Established.");
     for peer in &report.peers {
         let labels = [("peer", peer.name.as_str()), ("address", peer.address.as_str())];
-        text.sample("voile_bgp_session_established", &labels, u8::from(peer.state == "Established"));
+        text.sample(
+            "voile_bgp_session_established",
+            &labels,
+            u8::from(peer.state == "Established"),
+        );
     }
     type Count = fn(&api::PeerStatus) -> u64;
     let families: [(&str, &str, Count); 4] = [
-        ("voile_bgp_prefixes_received", "Prefixes received, before import filters.", |peer| peer.received),
-        ("voile_bgp_prefixes_accepted", "Prefixes that import filters let in.", |peer| peer.accepted),
+        ("voile_bgp_prefixes_received", "Prefixes received, before import filters.", |peer| {
+            peer.received
+        }),
+        ("voile_bgp_prefixes_accepted", "Prefixes that import filters let in.", |peer| {
+            peer.accepted
+        }),
         ("voile_bgp_prefixes_installed", "Prefixes in use.", |peer| peer.installed),
         ("voile_bgp_prefixes_advertised", "Prefixes told to the peer.", |peer| peer.advertised),
     ];
@@ -90,21 +103,55 @@ fn bgp(text: &mut Text, snapshots: &Snapshots) {
         }
     }
     text.single("voile_bgp_routes", "gauge", "Routes learned by BGP and in use.", report.routes);
-    text.single("voile_ipam_blocks", "gauge", "IPAM blocks that this node owns.", report.blocks.len());
+    text.single(
+        "voile_ipam_blocks",
+        "gauge",
+        "IPAM blocks that this node owns.",
+        report.blocks.len(),
+    );
 }
 
 fn policy(text: &mut Text, snapshots: &Snapshots) {
     let status = snapshots.policy.borrow();
-    text.single("voile_policy_endpoints", "gauge", "Pods whose policy is in the kernel.", status.endpoints);
-    text.single("voile_policy_endpoints_waiting", "gauge", "Pods whose policy is not in the kernel yet.", status.not_ready.len());
+    text.single(
+        "voile_policy_endpoints",
+        "gauge",
+        "Pods whose policy is in the kernel.",
+        status.endpoints,
+    );
+    text.single(
+        "voile_policy_endpoints_waiting",
+        "gauge",
+        "Pods whose policy is not in the kernel yet.",
+        status.not_ready.len(),
+    );
     text.single("voile_nft_sets", "gauge", "Sets in the table voile.", status.table.sets);
     text.single("voile_nft_rules", "gauge", "Rules in the table voile.", status.table.rules);
-    text.single("voile_nft_commits_total", "counter", "Transactions that the kernel took.", status.commits);
-    text.single("voile_nft_drift_repairs_total", "counter", "Times that the table was repaired after someone else changed it.", status.drift_repairs);
+    text.single(
+        "voile_nft_commits_total",
+        "counter",
+        "Transactions that the kernel took.",
+        status.commits,
+    );
+    text.single(
+        "voile_nft_drift_repairs_total",
+        "counter",
+        "Times that the table was repaired after someone else changed it.",
+        status.drift_repairs,
+    );
     text.single("voile_routes", "gauge", "Routes of ours in the kernel.", status.routes);
-    text.single("voile_route_repairs_total", "counter", "Routes written again after someone else removed them.", status.route_repairs);
+    text.single(
+        "voile_route_repairs_total",
+        "counter",
+        "Routes written again after someone else removed them.",
+        status.route_repairs,
+    );
     let name = "voile_nft_apply_seconds";
-    text.family(name, "histogram", "From the first change of a transaction to the kernel's acknowledgement.");
+    text.family(
+        name,
+        "histogram",
+        "From the first change of a transaction to the kernel's acknowledgement.",
+    );
     let bucket = format!("{name}_bucket");
     let mut below = 0_u64;
     for (bound, count) in status.apply.buckets() {

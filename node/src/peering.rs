@@ -20,6 +20,10 @@ pub(crate) struct BgpView {
     pub(crate) peers: BTreeMap<String, BgpPeer>,
     /// Nodes by name.
     pub(crate) nodes: BTreeMap<String, Node>,
+    /// BGPFilters by name.
+    pub(crate) filters: BTreeMap<String, api::BgpFilterSpec>,
+    /// Pools by name.
+    pub(crate) pools: BTreeMap<String, api::IpPoolSpec>,
     /// Passwords by `<secret name>/<key>`, as far as they are known.
     pub(crate) passwords: BTreeMap<String, String>,
 }
@@ -164,7 +168,11 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
     (list, problems)
 }
 
-fn mesh<'a>(view: &'a BgpView, node_name: &'a str, me: &'a Local) -> impl Iterator<Item = Peering> + 'a {
+fn mesh<'a>(
+    view: &'a BgpView,
+    node_name: &'a str,
+    me: &'a Local,
+) -> impl Iterator<Item = Peering> + 'a {
     let others = view.nodes.iter().filter(move |(name, _)| name.as_str() != node_name);
     others.flat_map(move |(_, node)| {
         let other = view.describe(node);
@@ -201,7 +209,12 @@ fn from_resource(
     let mut list = Vec::new();
     if mine {
         for (address, port, peer_as, origin) in targets(view, node_name, me, spec)? {
-            list.push(detail(view, me, peer, peering_at(view, origin, address, port, peer_as, me))?);
+            list.push(detail(
+                view,
+                me,
+                peer,
+                peering_at(view, origin, address, port, peer_as, me),
+            )?);
         }
     }
     // A node that a selector peering points at gets the reverse session, so that one BGPPeer describes both ends.
@@ -213,7 +226,12 @@ fn from_resource(
             if name != node_name && applies(spec, name, view)? {
                 let other = view.describe(node);
                 for address in common(me, &other) {
-                    list.push(detail(view, me, peer, peering(view, Origin::Node, address, other.asn, me))?);
+                    list.push(detail(
+                        view,
+                        me,
+                        peer,
+                        peering(view, Origin::Node, address, other.asn, me),
+                    )?);
                 }
             }
         }
@@ -236,7 +254,8 @@ fn targets(
             if name != node_name && selects(selector, "peerSelector", Some(node))? {
                 let other = view.describe(node);
                 list.extend(
-                    common(me, &other).map(|address| (address, view.listen_port(), other.asn, origin)),
+                    common(me, &other)
+                        .map(|address| (address, view.listen_port(), other.asn, origin)),
                 );
             }
         }
@@ -244,7 +263,9 @@ fn targets(
     }
     let text = spec.peer_ip.as_deref().ok_or("peerIP or peerSelector must be given")?;
     let (address, port) = endpoint(text).ok_or_else(|| {
-        format!("peerIP '{text}' is no address; write 10.0.0.1, 10.0.0.1:1790 or [2001:db8::1]:1790")
+        format!(
+            "peerIP '{text}' is no address; write 10.0.0.1, 10.0.0.1:1790 or [2001:db8::1]:1790"
+        )
     })?;
     let peer_as = spec.as_number.ok_or("asNumber must be given with peerIP")?;
     Ok(vec![(address, port.unwrap_or(BGP_PORT), peer_as, origin)])
@@ -252,9 +273,11 @@ fn targets(
 
 fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<Peering, String> {
     let spec = &peer.spec;
-    let reflected = view.nodes.values().map(|node| view.describe(node)).find(|node| {
-        node.ipv4 == Some(base.address) || node.ipv6 == Some(base.address)
-    });
+    let reflected = view
+        .nodes
+        .values()
+        .map(|node| view.describe(node))
+        .find(|node| node.ipv4 == Some(base.address) || node.ipv6 == Some(base.address));
     let client = me.cluster_id.is_some()
         && base.peer_as == me.asn
         && reflected.is_none_or(|other| other.cluster_id != me.cluster_id);
@@ -273,7 +296,8 @@ fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<P
         },
         password: password(view, spec.password.as_ref())?,
         route_reflector_client: client,
-        allow_own_as: small("numAllowedLocalASNumbers", spec.num_allowed_local_as_numbers)?.unwrap_or(0),
+        allow_own_as: small("numAllowedLocalASNumbers", spec.num_allowed_local_as_numbers)?
+            .unwrap_or(0),
         ttl_security: small("ttlSecurity", spec.ttl_security)?,
         restart_seconds: seconds("maxRestartTime", spec.max_restart_time.as_deref())?,
         keepalive_seconds: seconds("keepaliveTime", spec.keepalive_time.as_deref())?,
@@ -343,7 +367,8 @@ fn applies(spec: &BgpPeerSpec, node_name: &str, view: &BgpView) -> Result<bool, 
 }
 
 fn selects(selector: &str, field: &str, node: Option<&Node>) -> Result<bool, String> {
-    let parsed = Selector::parse(selector).map_err(|error| format!("{field} '{selector}': {error}"))?;
+    let parsed =
+        Selector::parse(selector).map_err(|error| format!("{field} '{selector}': {error}"))?;
     Ok(node.is_some_and(|node| parsed.matches_labels(&node.metadata.labels)))
 }
 
@@ -360,7 +385,10 @@ fn password(view: &BgpView, wanted: Option<&api::BgpPassword>) -> Result<Option<
     match view.passwords.get(&name) {
         Some(password) => Ok(Some(password.clone())),
         None if reference.optional == Some(true) => Ok(None),
-        None => Err(format!("password: secret {} has no key {}, or cannot be read", reference.name, reference.key)),
+        None => Err(format!(
+            "password: secret {} has no key {}, or cannot be read",
+            reference.name, reference.key
+        )),
     }
 }
 
@@ -387,7 +415,11 @@ fn seconds(field: &str, text: Option<&str>) -> Result<Option<u16>, String> {
     if !(0.0..=4095.0).contains(&total) {
         return Err(format!("{field} '{text}' must be between 0 and 4095 seconds"));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 4095, checked above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 4095, checked above"
+    )]
     Ok(Some(total.round() as u16))
 }
 

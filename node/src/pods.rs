@@ -46,11 +46,6 @@ impl PodView {
             .filter(|pod| uid.is_none() || pod.meta().uid.as_deref() == uid)
     }
 
-    /// Returns the pods of this node.
-    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
-        self.read(|view| view.pods.values().cloned().collect())
-    }
-
     /// Returns labels and annotations of a namespace.
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         self.read(|view| view.namespaces.get(name).cloned())

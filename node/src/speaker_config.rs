@@ -1,1 +1,231 @@
-//! From peerings to the speaker configuration.
+//! From what the cluster says about BGP to the speaker's configuration. Pure.
+//!
+//! Export follows Calico's order (`bird_ipam.cfg.template`): BGPFilters, pools with export disabled, then our own routes
+//! inside pools; nothing else. Routes learned from peers are passed on only by route reflectors: a node is no transit.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use api::{BgpFilterRule, BgpFilterSpec, FilterAction, MatchOperator, RouteSource};
+use bgp::{
+    Asn, Family, PeerConfig, PeerType, Prefix, RouterId, SpeakerConfig,
+    config::NextHopMode,
+    filter::{
+        Action, AnyCommunity, Filter, LengthRange, Operation, Policy, PrefixMatch, PrefixOperator,
+        Rule, Source,
+    },
+};
+
+use crate::peering::{BgpView, Local, Origin, Peering, peerings};
+
+/// LOCAL_PREF that stands for the normal kernel metric 1024 among Calico's nodes (v3.32 and later).
+const CALICO_LOCAL_PREF: u32 = 2_147_483_647 - 1024;
+
+/// Returns the speaker's configuration, and what could not be used.
+pub(crate) fn speaker_config(
+    view: &BgpView,
+    node_name: &str,
+) -> Option<(SpeakerConfig, Vec<String>)> {
+    let local = view.local(node_name)?;
+    let (peers, mut problems) = peerings(view, node_name);
+    let mut config = SpeakerConfig::new(Asn(local.asn), router_id(&local, node_name));
+    config.cluster_id = match local.cluster_id.as_deref().map(str::parse::<RouterId>) {
+        Some(Ok(id)) => Some(id),
+        Some(Err(_)) => {
+            problems.push("RouteReflectorClusterID must look like an IPv4 address".to_owned());
+            None
+        }
+        None => None,
+    };
+    let restart = peers.iter().filter_map(|peer| peer.restart_seconds).max();
+    if let Some(seconds) = restart {
+        config.restart_time = Duration::from_secs(u64::from(seconds));
+    }
+    for peer in &peers {
+        match peer_config(view, &local, peer) {
+            Ok(peer) => config.peers.push(peer),
+            Err(reason) => problems.push(format!("{}: {reason}", peer.name)),
+        }
+    }
+    Some((config, problems))
+}
+
+/// The IPv4 address of the node; without one, 31 bits of a hash of its name (RFC 6286 asks only for uniqueness in the AS).
+fn router_id(local: &Local, node_name: &str) -> RouterId {
+    if let Some(IpAddr::V4(address)) = local.ipv4 {
+        return RouterId::from(address);
+    }
+    let fnv = |hash: u32, octet: &u8| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193);
+    let hash = node_name.as_bytes().iter().fold(0x811c_9dc5, fnv);
+    RouterId::from(Ipv4Addr::from(hash | 1))
+}
+
+fn peer_config(view: &BgpView, local: &Local, peer: &Peering) -> Result<PeerConfig, String> {
+    let mut config = PeerConfig::new(&peer.name, peer.address, Asn(peer.peer_as));
+    config.port = peer.port;
+    config.local_as = (peer.local_as != local.asn).then_some(Asn(peer.local_as));
+    config.local_address = peer.source;
+    config.passive = peer.passive;
+    config.password.clone_from(&peer.password);
+    config.ttl_security = peer.ttl_security;
+    // Nodes of a mesh need not share a subnet; routers in a BGPPeer are neighbours unless GTSM says otherwise.
+    config.keepalive_time =
+        peer.keepalive_seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    config.route_reflector_client = peer.route_reflector_client;
+    config.allow_own_as = usize::from(peer.allow_own_as);
+    config.local_pref = CALICO_LOCAL_PREF;
+    config.next_hop = match (peer.next_hop_self, peer.next_hop_keep) {
+        (true, _) => NextHopMode::Own,
+        (false, true) => NextHopMode::Keep,
+        (false, false) => NextHopMode::Auto,
+    };
+    let family = Family::of(&peer.address);
+    let mut import = Vec::new();
+    let mut export = Vec::new();
+    for name in &peer.filters {
+        let spec =
+            view.filters.get(name).ok_or_else(|| format!("BGPFilter {name} does not exist"))?;
+        import.push(Arc::new(filter(name, spec, family, false)?));
+        export.push(Arc::new(filter(name, spec, family, true)?));
+    }
+    export.push(Arc::new(pools(view, local, peer)));
+    config.import = Policy { filters: import, default: Action::Accept };
+    config.export = Policy { filters: export, default: Action::Reject };
+    Ok(config)
+}
+
+/// What a node announces unless a BGPFilter decided before.
+fn pools(view: &BgpView, local: &Local, peer: &Peering) -> Filter {
+    let mut rules = Vec::new();
+    if local.cluster_id.is_none() {
+        rules.push(Rule { source: Some(Source::Peers), ..Rule::new(Action::Reject) });
+    }
+    for pool in view.pools.values() {
+        let Ok(prefix) = pool.cidr.parse::<Prefix>() else { continue };
+        let hidden = pool.disable_bgp_export && peer.origin != Origin::Mesh;
+        let action = if hidden { Action::Reject } else { Action::Accept };
+        rules.push(Rule::new(action).with_prefix(PrefixOperator::In, prefix));
+    }
+    Filter { name: "IPPools".to_owned(), rules }
+}
+
+fn filter(
+    name: &str,
+    spec: &BgpFilterSpec,
+    family: Family,
+    export: bool,
+) -> Result<Filter, String> {
+    let rules = match (export, family) {
+        (false, Family::Ipv4) => &spec.import_v4,
+        (false, Family::Ipv6) => &spec.import_v6,
+        (true, Family::Ipv4) => &spec.export_v4,
+        (true, Family::Ipv6) => &spec.export_v6,
+    };
+    let rules = rules.iter().enumerate().map(|(index, spec)| {
+        rule(spec).map_err(|reason| {
+            let direction = if export { "export" } else { "import" };
+            format!("BGPFilter {name} {direction} rule {index}: {reason}")
+        })
+    });
+    Ok(Filter { name: format!("BGPFilter {name}"), rules: rules.collect::<Result<_, _>>()? })
+}
+
+fn rule(spec: &BgpFilterRule) -> Result<Rule, String> {
+    if spec.interface.is_some() {
+        return Err("interface is not supported yet".to_owned());
+    }
+    let mut rule = Rule::new(match spec.action {
+        FilterAction::Accept => Action::Accept,
+        FilterAction::Reject => Action::Reject,
+    });
+    rule.prefix = match (&spec.cidr, spec.match_operator) {
+        (None, None) => None,
+        (Some(cidr), Some(operator)) => Some(PrefixMatch {
+            prefix: cidr.parse().map_err(|error| format!("cidr: {error}"))?,
+            operator: match operator {
+                MatchOperator::Equal => PrefixOperator::Equal,
+                MatchOperator::NotEqual => PrefixOperator::NotEqual,
+                MatchOperator::In => PrefixOperator::In,
+                MatchOperator::NotIn => PrefixOperator::NotIn,
+            },
+            lengths: spec.prefix_length.as_ref().map_or_else(LengthRange::default, |range| {
+                LengthRange { min: range.min, max: range.max }
+            }),
+        }),
+        _ => return Err("cidr and matchOperator go together".to_owned()),
+    };
+    rule.source = spec.source.map(|source| match source {
+        RouteSource::RemotePeers => Source::Peers,
+    });
+    rule.peer_type = spec.peer_type.map(|kind| match kind {
+        api::PeerType::Ebgp => PeerType::External,
+        api::PeerType::Ibgp => PeerType::Internal,
+    });
+    if let Some(communities) = &spec.communities {
+        rule.communities =
+            communities.values.iter().map(|text| community(text)).collect::<Result<_, _>>()?;
+    }
+    rule.as_path_prefix = spec.as_path_prefix.iter().copied().map(Asn).collect();
+    rule.local_pref = spec.priority.map(local_pref);
+    for operation in &spec.operations {
+        if let Some(add) = &operation.add_community {
+            rule.operations.push(Operation::AddCommunity(community(&add.value)?));
+        }
+        if let Some(prepend) = &operation.prepend_as_path {
+            let path = prepend.prefix.iter().copied().map(Asn).collect();
+            rule.operations.push(Operation::PrependAsPath(path));
+        }
+        if let Some(priority) = &operation.set_priority {
+            rule.operations.push(Operation::SetLocalPref(local_pref(priority.value)));
+        }
+    }
+    Ok(rule)
+}
+
+/// Calico carries the kernel metric over BGP as 2^31 - 1 minus it.
+fn local_pref(priority: u32) -> u32 {
+    2_147_483_647_u32.saturating_sub(priority)
+}
+
+fn community(text: &str) -> Result<AnyCommunity, String> {
+    if let Ok(standard) = text.parse() {
+        return Ok(AnyCommunity::Standard(standard));
+    }
+    text.parse()
+        .map(AnyCommunity::Large)
+        .map_err(|_| format!("'{text}' is no community; write aa:nn or aa:nn:mm"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_announces_its_own_blocks_and_is_no_transit() {
+        let node = json!({"metadata": {"name": "n1", "annotations": {"projectcalico.org/IPv4Address": "10.0.0.1/24"}}, "spec": {}});
+        let peer = json!({"metadata": {"name": "leaf"}, "spec": {"peerIP": "10.1.1.1", "asNumber": 65101, "filters": ["no"]}});
+        let mut view = BgpView::default();
+        view.nodes.insert("n1".into(), serde_json::from_value(node).unwrap());
+        view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
+        view.pools
+            .insert("p".into(), serde_json::from_value(json!({"cidr": "10.244.0.0/16"})).unwrap());
+        let (config, problems) = speaker_config(&view, "n1").unwrap();
+        assert!(config.peers.is_empty());
+        assert_eq!(problems, ["Global_10_1_1_1: BGPFilter no does not exist"]);
+
+        view.filters.insert("no".into(), BgpFilterSpec::default());
+        let (config, problems) = speaker_config(&view, "n1").unwrap();
+        assert_eq!(problems, Vec::<String>::new());
+        let export = &config.peers[0].export;
+        assert_eq!(export.default, Action::Reject);
+        let rules = &export.filters[1].rules;
+        assert_eq!(rules[0].source, Some(Source::Peers));
+        assert_eq!(rules[0].action, Action::Reject);
+        assert_eq!(rules[1].action, Action::Accept);
+    }
+}

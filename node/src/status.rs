@@ -74,7 +74,11 @@ impl Snapshots {
                 started_at: Some(self.started_at.clone()),
                 pid: std::process::id(),
             }),
-            bgp: Some(BgpState { local_as: bgp.local_as, router_id: bgp.router_id, peers: bgp.peers }),
+            bgp: Some(BgpState {
+                local_as: bgp.local_as,
+                router_id: bgp.router_id,
+                peers: bgp.peers,
+            }),
             ipam: Some(IpamState { blocks: bgp.blocks }),
             policy: Some(PolicyState {
                 local_endpoints: count(policy.endpoints),
@@ -99,9 +103,9 @@ pub(crate) async fn run<S: Store>(store: S, mut snapshots: Snapshots) {
     let mut written: Option<(NodeNetworkStateStatus, Instant)> = None;
     loop {
         let status = snapshots.status();
-        let due = written.as_ref().is_none_or(|(last, at)| {
-            !same(last, &status) || at.elapsed() >= AT_LEAST_EVERY
-        });
+        let due = written
+            .as_ref()
+            .is_none_or(|(last, at)| !same(last, &status) || at.elapsed() >= AT_LEAST_EVERY);
         if due {
             let now = snapshots.clock.now().rfc3339();
             match write(&store, &key, &status, &now).await {

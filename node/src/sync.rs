@@ -3,11 +3,12 @@
 //! The watches feed a bounded channel; the collector takes what is there and hands it to felix in one batch. When felix
 //! is busy the channel fills and the watches wait: back-pressure, nothing is dropped.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{
     BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet, IpPool, Key,
-    KubernetesNetworkPolicy, Namespace, NetworkPolicy, NetworkSet, Pod, Resource, ServiceAccount, Tier,
+    KubernetesNetworkPolicy, Namespace, NetworkPolicy, NetworkSet, Pod, Resource, ServiceAccount,
+    Tier,
 };
 use felix::update::Update;
 use futures::StreamExt as _;
@@ -86,7 +87,8 @@ fn spawn_watches<S: Store>(
     let namespaces = view.clone();
     feed!(
         Namespace,
-        move |key, namespace: Option<&Arc<Namespace>>| namespaces.set_namespace(key, namespace.cloned()),
+        move |key, namespace: Option<&Arc<Namespace>>| namespaces
+            .set_namespace(key, namespace.cloned()),
         Update::Namespace
     );
     feed!(ServiceAccount, ignore, Update::ServiceAccount);
@@ -203,9 +205,4 @@ async fn collect(
             felix.updates(std::mem::take(&mut batch)).await;
         }
     }
-}
-
-/// Waits until everything has been read once, at most for `patience`.
-pub(crate) async fn wait_synced(state: &mut watch::Receiver<SyncState>, patience: Duration) -> bool {
-    tokio::time::timeout(patience, state.wait_for(|state| state.synced)).await.is_ok_and(|r| r.is_ok())
 }

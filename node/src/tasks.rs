@@ -30,6 +30,4 @@ pub(crate) struct Context {
     pub(crate) view: PodView,
     /// The policy engine.
     pub(crate) felix: felix::driver::Handle,
-    /// The speaker.
-    pub(crate) bgp: bgp::driver::Handle,
 }

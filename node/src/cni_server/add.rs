@@ -50,7 +50,10 @@ impl<S: Store> Server<S> {
                 return Err(CniError::new(
                     code::UNKNOWN_CONTAINER,
                     "unknown container",
-                    format!("container {} was deleted while it was being added", attachment.container_id),
+                    format!(
+                        "container {} was deleted while it was being added",
+                        attachment.container_id
+                    ),
                 ));
             };
             let record = Record { wired: true, ..record };
@@ -128,7 +131,9 @@ impl<S: Store> Server<S> {
             return Err(CniError::new(
                 code::UNKNOWN_CONTAINER,
                 "another pod of this name",
-                format!("pod {key} was deleted and created again; this sandbox belongs to the former one"),
+                format!(
+                    "pod {key} was deleted and created again; this sandbox belongs to the former one"
+                ),
             ));
         }
         self.context.felix.updates(vec![Update::Pod(key.clone(), Some(Arc::clone(&pod)))]).await;

@@ -61,16 +61,14 @@ impl Releases {
 impl<S: Store> Server<S> {
     pub(super) async fn del(&self, del: Del) -> Result<Response, CniError> {
         let attachment = &del.attachment;
-        let known = self
-            .endpoints
-            .lock()
-            .await
-            .get(&attachment.container_id, &attachment.ifname)
-            .cloned();
+        let known =
+            self.endpoints.lock().await.get(&attachment.container_id, &attachment.ifname).cloned();
         match known {
             Some(record) => self.forget(&record).await,
             // An ADD that died between address and record leaves a handle only.
-            None => self.release_handle(&ipam::handle_id(&del.network, &attachment.container_id)).await,
+            None => {
+                self.release_handle(&ipam::handle_id(&del.network, &attachment.container_id)).await
+            }
         }
         Ok(Response::Done)
     }
@@ -80,7 +78,8 @@ impl<S: Store> Server<S> {
             let endpoints = self.endpoints.lock().await;
             let valid = |record: &Record| {
                 gc.valid_attachments.iter().any(|attachment| {
-                    attachment.container_id == record.container_id && attachment.ifname == record.ifname
+                    attachment.container_id == record.container_id
+                        && attachment.ifname == record.ifname
                 })
             };
             endpoints.iter().filter(|record| !valid(record)).cloned().collect()
@@ -129,7 +128,9 @@ impl<S: Store> Server<S> {
         }
         match tokio::time::timeout(RELEASE_PATIENCE, self.ipam.release_by_handle(handle)).await {
             Ok(Ok(_)) => self.releases.paid(handle),
-            Ok(Err(error)) => tracing::warn!(handle, %error, "release is owed, will be tried again"),
+            Ok(Err(error)) => {
+                tracing::warn!(handle, %error, "release is owed, will be tried again")
+            }
             Err(_) => tracing::warn!(handle, "release is owed: the datastore does not answer"),
         }
     }
@@ -140,7 +141,11 @@ impl<S: Store> Server<S> {
     pub(super) fn annotate(&self, record: &Record, present: bool) {
         let addresses = record.addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (first, all, container) = if present {
-            (addresses.first().cloned().unwrap_or_default(), addresses.join(","), record.container_id.clone())
+            (
+                addresses.first().cloned().unwrap_or_default(),
+                addresses.join(","),
+                record.container_id.clone(),
+            )
         } else {
             Default::default()
         };
@@ -151,7 +156,8 @@ impl<S: Store> Server<S> {
         }}});
         // A pod of the same name that came later is not ours to annotate.
         if let Some(uid) = &record.pod_uid
-            && let Some(metadata) = patch.get_mut("metadata").and_then(|metadata| metadata.as_object_mut())
+            && let Some(metadata) =
+                patch.get_mut("metadata").and_then(|metadata| metadata.as_object_mut())
         {
             metadata.insert("uid".to_owned(), json!(uid));
         }
@@ -166,7 +172,9 @@ impl<S: Store> Server<S> {
                         | StoreError::Conflict { .. }
                         | StoreError::Invalid { .. },
                     ) => return,
-                    Err(error) => tracing::debug!(pod = %key, %error, "cannot annotate the pod yet"),
+                    Err(error) => {
+                        tracing::debug!(pod = %key, %error, "cannot annotate the pod yet")
+                    }
                 }
                 tokio::time::sleep(wait).await;
                 wait *= 2;

@@ -24,7 +24,12 @@ fn view(configuration: serde_json::Value, peers: &[(&str, serde_json::Value)]) -
     let nodes = [
         node("n1", 9, json!({"rack": "a"}), json!({})),
         node("n2", 10, json!({"rack": "b"}), json!({"projectcalico.org/ASNumber": "65010"})),
-        node("rr", 20, json!({"role": "rr"}), json!({"projectcalico.org/RouteReflectorClusterID": "224.0.0.1"})),
+        node(
+            "rr",
+            20,
+            json!({"role": "rr"}),
+            json!({"projectcalico.org/RouteReflectorClusterID": "224.0.0.1"}),
+        ),
     ];
     let peer = |(name, spec): &(&str, serde_json::Value)| {
         let object = json!({"metadata": {"name": name}, "spec": spec});
@@ -35,6 +40,7 @@ fn view(configuration: serde_json::Value, peers: &[(&str, serde_json::Value)]) -
         peers: peers.iter().map(peer).collect(),
         nodes: nodes.into_iter().map(|node| (node.metadata.name.clone(), node)).collect(),
         passwords: BTreeMap::from([("bgp/tor".to_owned(), "s3cret".to_owned())]),
+        ..BgpView::default()
     }
 }
 
@@ -52,7 +58,10 @@ fn check(view: &BgpView, node: &str, expected: Expect) {
             flags.push_str(if set { flag } else { "" });
         }
         let source = p.source.map(|source| format!(" from {source}")).unwrap_or_default();
-        text.push_str(&format!("{} {}:{} AS{} as AS{}{source}{flags}\n", p.name, p.address, p.port, p.peer_as, p.local_as));
+        text.push_str(&format!(
+            "{} {}:{} AS{} as AS{}{source}{flags}\n",
+            p.name, p.address, p.port, p.peer_as, p.local_as
+        ));
     }
     for problem in problems {
         text.push_str(&format!("! {problem}\n"));
@@ -63,19 +72,27 @@ fn check(view: &BgpView, node: &str, expected: Expect) {
 #[test]
 fn the_mesh_joins_nodes_that_do_not_reflect_and_strings_decide_who_waits() {
     // "10.0.0.9" is greater than "10.0.0.10" as a string: n1 connects, n2 waits.
-    check(&view(json!({}), &[]), "n1", expect![[r#"
+    check(
+        &view(json!({}), &[]),
+        "n1",
+        expect![[r#"
         Mesh_10_0_0_10 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.9
         Mesh_fd00__10 fd00::10:179 AS65010 as AS64512 from fd00::9
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_node_peers_with_its_leaf_only_when_the_mesh_is_off() {
     let leaf = json!({"node": "n1", "peerIP": "10.1.1.1", "asNumber": 65101, "password": {"secretKeyRef": {"name": "bgp", "key": "tor"}}});
     let view = view(json!({"nodeToNodeMeshEnabled": false, "asNumber": 64600}), &[("leaf1", leaf)]);
-    check(&view, "n1", expect![[r#"
+    check(
+        &view,
+        "n1",
+        expect![[r#"
         Node_10_1_1_1 10.1.1.1:179 AS65101 as AS64600 md5
-    "#]]);
+    "#]],
+    );
     check(&view, "n2", expect![""]);
 }
 
@@ -83,16 +100,24 @@ fn a_node_peers_with_its_leaf_only_when_the_mesh_is_off() {
 fn selector_peerings_have_two_ends() {
     let reflector = json!({"nodeSelector": "!has(role)", "peerSelector": "role == 'rr'"});
     let view = view(json!({"nodeToNodeMeshEnabled": false}), &[("to-rr", reflector)]);
-    check(&view, "n1", expect![[r#"
+    check(
+        &view,
+        "n1",
+        expect![[r#"
         Node_10_0_0_20 10.0.0.20:179 AS64512 as AS64512
         Node_fd00__20 fd00::20:179 AS64512 as AS64512
-    "#]]);
-    check(&view, "rr", expect![[r#"
+    "#]],
+    );
+    check(
+        &view,
+        "rr",
+        expect![[r#"
         Node_10_0_0_10 10.0.0.10:179 AS65010 as AS64512
         Node_10_0_0_9 10.0.0.9:179 AS64512 as AS64512 rr-client
         Node_fd00__10 fd00::10:179 AS65010 as AS64512
         Node_fd00__9 fd00::9:179 AS64512 as AS64512 rr-client
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -103,14 +128,21 @@ fn nonsense_is_reported_and_costs_only_itself() {
         ("c-no-as", json!({"peerIP": "10.1.1.2"})),
         ("d-selector", json!({"nodeSelector": "rack ==", "peerIP": "10.1.1.3", "asNumber": 1})),
         ("e-address", json!({"peerIP": "leaf1", "asNumber": 1})),
-        ("f-secret", json!({"peerIP": "10.1.1.4", "asNumber": 1, "password": {"secretKeyRef": {"name": "no", "key": "k"}}})),
+        (
+            "f-secret",
+            json!({"peerIP": "10.1.1.4", "asNumber": 1, "password": {"secretKeyRef": {"name": "no", "key": "k"}}}),
+        ),
     ];
-    check(&view(json!({"nodeToNodeMeshEnabled": false}), &peers), "n1", expect![[r#"
+    check(
+        &view(json!({"nodeToNodeMeshEnabled": false}), &peers),
+        "n1",
+        expect![[r#"
         Global_10_1_1_1_port_1790 10.1.1.1:1790 AS65101 as AS64512
         ! BGPPeer b-again: 10.1.1.1 is a peer already by BGPPeer a-good
         ! BGPPeer c-no-as: asNumber must be given with peerIP
         ! BGPPeer d-selector: nodeSelector 'rack ==': expected a value in quotes, such as 'web' at position 7
         ! BGPPeer e-address: peerIP 'leaf1' is no address; write 10.0.0.1, 10.0.0.1:1790 or [2001:db8::1]:1790
         ! BGPPeer f-secret: password: secret no has no key k, or cannot be read
-    "#]]);
+    "#]],
+    );
 }
