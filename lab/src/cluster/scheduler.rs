@@ -13,17 +13,32 @@ use super::{cache::Cache, kubelet};
 
 /// Runs until the lab ends.
 pub async fn run(client: Client, mut pods: Cache<Pod>, mut nodes: Cache<Node>) {
+    // Bound by us, but not in the cache yet: a pod must not be bound twice, and must count at once.
+    let mut assumed: BTreeMap<String, String> = BTreeMap::new();
     loop {
         let (known_pods, known_nodes) = (pods.get(), nodes.get());
+        let waiting: BTreeMap<_, _> = known_pods
+            .values()
+            .filter(|pod| waits(pod))
+            .filter_map(|pod| Some((pod.uid()?, pod)))
+            .collect();
+        assumed.retain(|uid, _| waiting.contains_key(uid));
         let mut load = load(known_pods.values().map(AsRef::as_ref));
-        for pod in known_pods.values().filter(|pod| waits(pod)) {
+        for node in assumed.values() {
+            *load.entry(node.clone()).or_default() += 1;
+        }
+        for (uid, pod) in waiting {
+            if assumed.contains_key(&uid) {
+                continue;
+            }
             match choose(pod, known_nodes.values().map(AsRef::as_ref), &load) {
-                Ok(node) => {
-                    if let Err(error) = bind(&client, pod, node).await {
-                        tracing::warn!(pod = pod.name_any(), %error, "cannot bind");
+                Ok(node) => match bind(&client, pod, node).await {
+                    Ok(()) => {
+                        *load.entry(node.to_owned()).or_default() += 1;
+                        assumed.insert(uid, node.to_owned());
                     }
-                    *load.entry(node.to_owned()).or_default() += 1;
-                }
+                    Err(error) => tracing::warn!(pod = pod.name_any(), %error, "cannot bind"),
+                },
                 Err(reason) => unschedulable(&client, pod, &reason).await,
             }
         }

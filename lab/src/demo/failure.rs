@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use jiff::Timestamp;
 use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{
     Demo,
     reach::Matrix,
+    stages::{few, with_surprises},
     stream::{Report, Stream},
     view,
 };
@@ -45,7 +47,7 @@ impl Demo {
             "{} streams run; {leaf} is killed and its cables are pulled",
             streams.len()
         ));
-        let killed = now();
+        let (killed, killed_at) = (now(), Timestamp::now());
         for name in self.programs(&leaf) {
             self.ask(&Request::Stop { name })?;
         }
@@ -57,7 +59,7 @@ impl Demo {
             "{open} of {all} connections open, as before, {:.1} s later",
             killed.elapsed().as_secs_f64()
         );
-        let detail = if report.is_empty() { detail } else { report.join(", ") };
+        let detail = with_surprises(detail, &report);
         self.check(&format!("connectivity without {leaf}"), report.is_empty(), &detail);
         sleep(Duration::from_secs(1).saturating_sub(killed.elapsed())).await;
         self.finish_streams(&format!("streams survive the death of {leaf}"), streams).await;
@@ -65,7 +67,12 @@ impl Demo {
         for name in self.programs(&leaf) {
             self.ask(&Request::Resume { name })?;
         }
-        self.await_sessions(&format!("sessions return with {leaf}")).await
+        let own = view::addresses(&self.layout, &leaf)?;
+        let name = format!("sessions return with {leaf}");
+        self.await_sessions(&name, killed_at, |_, peer| {
+            peer.address.parse().is_ok_and(|address| own.contains(&address))
+        })
+        .await
     }
 
     async fn daemon_dies(&mut self, matrix: &mut Matrix) -> Result<()> {
@@ -75,7 +82,7 @@ impl Demo {
         let streams = self.start_streams(matrix, Some(&node))?;
         sleep(Duration::from_millis(300)).await;
         let program = format!("voile-node-{node}");
-        let killed = now();
+        let (killed, killed_at) = (now(), Timestamp::now());
         self.ask(&Request::Kill { name: program.clone() })?;
         self.out.progress(&format!(
             "{} streams run through {node}; its daemon got SIGKILL",
@@ -93,8 +100,7 @@ impl Demo {
             "{asked} forbidden connections tried in {rounds} rounds, {} came through",
             leaks.len()
         );
-        let detail =
-            if leaks.is_empty() { detail } else { format!("{detail}: {}", leaks.join(", ")) };
+        let detail = with_surprises(detail, &leaks);
         self.check(
             &format!("policy holds while the daemon of {node} is dead and while it starts"),
             leaks.is_empty(),
@@ -106,17 +112,14 @@ impl Demo {
         let policies = view::policies(&self.client).await?;
         let report = matrix.settle(&policies, Duration::from_secs(5)).await?;
         let (open, all) = matrix.open();
-        let detail = if report.is_empty() {
-            format!("{open} of {all} connections open, as before")
-        } else {
-            report.join(", ")
-        };
+        let detail = with_surprises(format!("{open} of {all} connections open"), &report);
         self.check(
             &format!("connectivity and policy after the restart on {node}"),
             report.is_empty(),
             &detail,
         );
-        self.await_sessions(&format!("sessions return with the daemon of {node}")).await
+        let name = format!("sessions return with the daemon of {node}");
+        self.await_sessions(&name, killed_at, |on, _| on == node).await
     }
 
     /// Starts streams along allowed paths between nodes; only to or from `node` if given.
@@ -163,12 +166,8 @@ impl Demo {
             silence.as_millis()
         );
         let passed = broken.is_empty() && total.echoed > 0 && silence < TOLERABLE;
-        broken.truncate(3);
-        let detail = if broken.is_empty() {
-            detail
-        } else {
-            format!("{detail}; broken: {}", broken.join(", "))
-        };
+        let detail =
+            if broken.is_empty() { detail } else { format!("{detail}; broken: {}", few(&broken)) };
         self.check(name, passed, &detail);
     }
 
@@ -188,19 +187,31 @@ impl Demo {
         }
     }
 
-    async fn await_sessions(&mut self, name: &str) -> Result<()> {
+    /// Waits until all sessions are up, and those that broke came up after the break.
+    async fn await_sessions(
+        &mut self,
+        name: &str,
+        broken_at: Timestamp,
+        broke: impl Fn(&str, &api::PeerStatus) -> bool,
+    ) -> Result<()> {
         let begun = now();
+        // What daemons report is in whole seconds.
+        let broken_at = broken_at.as_second();
         loop {
             let sessions = view::sessions(&self.client).await?;
-            let up = sessions.iter().filter(|(_, peer)| peer.state == "Established").count();
+            let fresh = |peer: &api::PeerStatus| {
+                let since = peer.since.as_ref().and_then(|since| since.parse::<Timestamp>().ok());
+                since.is_none_or(|since| since.as_second() >= broken_at)
+            };
+            let up = sessions
+                .iter()
+                .filter(|(_, peer)| peer.state == "Established")
+                .filter(|(node, peer)| fresh(peer) || !broke(node, peer))
+                .count();
             let all = !sessions.is_empty() && up == sessions.len();
             if all || begun.elapsed() > Duration::from_secs(20) {
-                let detail = format!(
-                    "{up} of {} after {:.1} s",
-                    sessions.len(),
-                    begun.elapsed().as_secs_f64()
-                );
-                self.check(name, all, &detail);
+                let seconds = begun.elapsed().as_secs_f64();
+                self.check(name, all, &format!("{up} of {} after {seconds:.1} s", sessions.len()));
                 return Ok(());
             }
             sleep(Duration::from_millis(200)).await;

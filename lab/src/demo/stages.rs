@@ -177,7 +177,7 @@ impl Demo {
         self.check(
             "addresses dual-stack, unique, out of the node's blocks",
             wrong.is_empty(),
-            &wrong.join("; "),
+            &few(&wrong),
         );
     }
 
@@ -210,7 +210,7 @@ impl Demo {
         self.check(
             "every node has a route to every block, over all its uplinks",
             missing.is_empty(),
-            &missing.join("; "),
+            &few(&missing),
         );
         Ok(())
     }
@@ -271,7 +271,7 @@ impl Demo {
         self.check(
             "connectivity",
             report.is_empty(),
-            &format!("{open} of {all} connections open{}", list(&report)),
+            &with_surprises(format!("{open} of {all} connections open"), &report),
         );
         Ok(matrix)
     }
@@ -298,7 +298,8 @@ impl Demo {
                     at.duration_since(begun).as_secs_f64() * 1000.0
                 )
             });
-            let detail = format!("{open} of {all} connections open{effect}{}", list(&report));
+            let detail =
+                with_surprises(format!("{open} of {all} connections open{effect}"), &report);
             self.check(
                 &format!("{name} does what it says, and no more"),
                 report.is_empty(),
@@ -319,13 +320,15 @@ impl Demo {
     }
 }
 
-fn list(problems: &[String]) -> String {
-    let shown: Vec<_> = problems.iter().take(6).cloned().collect();
-    match problems.len() {
-        0 => String::new(),
-        count if count > shown.len() => {
-            format!("; unexpected: {} and {} more", shown.join(", "), count - shown.len())
-        }
-        _ => format!("; unexpected: {}", shown.join(", ")),
-    }
+/// The first few of many problems.
+pub(super) fn few(problems: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<_> = problems.iter().take(SHOWN).map(String::as_str).collect();
+    let rest = problems.len() - shown.len();
+    if rest > 0 { format!("{} and {rest} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// A detail, and behind it what was not expected.
+pub(super) fn with_surprises(detail: String, surprises: &[String]) -> String {
+    if surprises.is_empty() { detail } else { format!("{detail}; unexpected: {}", few(surprises)) }
 }

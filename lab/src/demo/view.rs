@@ -1,6 +1,10 @@
 //! What the demonstration reads from the API server and the kernel, as rows to show and facts to check.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
 use api::{NodeNetworkStateStatus, PeerStatus};
@@ -135,7 +139,10 @@ pub(super) async fn sessions(client: &Client) -> Result<Vec<(String, PeerStatus)
     let states = list(client, "/apis/voile.dev/v1/nodenetworkstates").await?;
     let mut sessions = Vec::new();
     for state in states {
-        let status = state.get("status").cloned().unwrap_or_default();
+        // A daemon creates the object before it knows anything.
+        let Some(status) = state.get("status").filter(|status| !status.is_null()).cloned() else {
+            continue;
+        };
         let status: NodeNetworkStateStatus = serde_json::from_value(status)
             .with_context(|| format!("NodeNetworkState of {}", name(&state)))?;
         let peers = status.bgp.into_iter().flat_map(|bgp| bgp.peers);
@@ -226,6 +233,13 @@ fn protocol(number: u8) -> String {
         80 => "workload".into(),
         other => other.to_string(),
     }
+}
+
+/// Addresses of a topology node.
+pub(super) fn addresses(layout: &Layout, node: &str) -> Result<BTreeSet<IpAddr>> {
+    let netlink = kernel::Netlink::open_in(&kernel::NetNs::open(layout.netns(node))?)?;
+    let addresses = kernel::address::list(&netlink, None)?;
+    Ok(addresses.into_iter().map(|address| address.prefix.addr()).collect())
 }
 
 /// Prefixes of all IP pools.
