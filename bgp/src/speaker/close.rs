@@ -128,6 +128,7 @@ impl Speaker {
             peer.failures = 0;
         }
         let mut wait = peer.config.connect_retry;
+        let mut refuse = false;
         match loss {
             _ if !was_connected => peer.attempts = peer.attempts.saturating_add(1),
             Loss::Transport | Loss::PeerRestarted if lasted.is_some() => wait = QUICK,
@@ -135,7 +136,7 @@ impl Speaker {
             Loss::Sent(notification) if *notification != Notification::HOLD_TIMER_EXPIRED => {
                 peer.failures = peer.failures.saturating_add(1);
                 wait = peer.hold_off();
-                peer.refuse_until = Some(now + wait);
+                refuse = true;
             }
             // One of two connections to a peer: the other one goes on.
             _ if peer.connections().next().is_some() => (),
@@ -149,13 +150,14 @@ impl Speaker {
         {
             peer.without_capabilities = true;
         }
-        let another = peer.connections().next().is_some();
-        if stopped || peer.config.shutdown || peer.config.passive || another {
-            return;
+        let mut others = peer.connections().filter_map(|other| self.connections.get(&other));
+        let another = others.any(|other| other.state() >= State::OpenConfirm);
+        let at = now + self.random.jitter(wait);
+        if refuse {
+            peer.refuse_until = Some(at);
         }
-        let wait = self.random.jitter(wait);
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.retry_at = Some(now + wait);
+        if !(stopped || another || peer.config.shutdown || peer.config.passive) {
+            peer.retry_at = Some(at);
         }
     }
 

@@ -105,7 +105,9 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(&id) {
             // An established incoming session is remembered as such; the newcomer takes the place.
             peer.incoming = Some(connection);
-            peer.retry_at = None;
+            // Time for the peer to speak; if it does not, we try as well.
+            let patience = peer.config.connect_retry.saturating_mul(2);
+            peer.retry_at = (!peer.config.passive).then(|| now + patience);
         }
         self.open(connection, local);
         self.report(id, "peer connected");

@@ -34,6 +34,8 @@ pub(super) struct Lab {
     ends: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
     wire: VecDeque<(Instant, usize, Packet)>,
     cut: Vec<(usize, usize)>,
+    /// What TCP will send again once the link is back.
+    held: Vec<(usize, usize, Packet)>,
     /// Everything that happened, for stories.
     pub(super) story: Vec<String>,
     pub(super) fibs: Vec<BTreeMap<Prefix, Vec<IpAddr>>>,
@@ -70,6 +72,7 @@ impl Lab {
             ends: BTreeMap::new(),
             wire: VecDeque::new(),
             cut: Vec::new(),
+            held: Vec::new(),
             story: Vec::new(),
             fibs: vec![BTreeMap::new(); count],
             complete: vec![false; count],
@@ -121,13 +124,16 @@ impl Lab {
         self.peer(index, peer).state
     }
 
-    /// Loses everything between two speakers from now on; nobody is told.
+    /// Stops everything between two speakers from now on; nobody is told.
     pub(super) fn cut(&mut self, a: usize, b: usize) {
         self.cut.push((a.min(b), a.max(b)));
     }
 
     pub(super) fn mend(&mut self, a: usize, b: usize) {
         self.cut.retain(|link| *link != (a.min(b), a.max(b)));
+        for (from, to, packet) in std::mem::take(&mut self.held) {
+            self.send(from, to, packet);
+        }
     }
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
@@ -137,11 +143,15 @@ impl Lab {
     /// The process dies: its connections close without a word.
     pub(super) fn kill(&mut self, index: usize) {
         self.speakers[index] = None;
+        self.held.retain(|(from, to, _)| *from != index && *to != index);
         let ends: Vec<_> = self.ends.iter().map(|(near, far)| (*near, *far)).collect();
         for (near, far) in ends {
             if near.0 == index {
                 self.ends.remove(&near);
-                self.send(index, far.0, Packet::Fin { to: far.1 });
+                self.ends.remove(&far);
+                if !self.is_cut(index, far.0) {
+                    self.send(index, far.0, Packet::Fin { to: far.1 });
+                }
             }
         }
     }
@@ -159,7 +169,9 @@ impl Lab {
     }
 
     fn send(&mut self, from: usize, to: usize, packet: Packet) {
-        if !self.is_cut(from, to) {
+        if self.is_cut(from, to) {
+            self.held.push((from, to, packet));
+        } else {
             let latency = self.latency.get(&(from, to)).copied().unwrap_or(LATENCY);
             let at = self.now + latency;
             let position = self.wire.iter().position(|(other, ..)| *other > at);
@@ -294,12 +306,12 @@ impl Lab {
             }
             Output::Peer(event) => {
                 let time = self.now.duration_since(self.start).as_secs();
-                self.story.push(format!("{time:>4}s r{index} {event}"));
+                self.story.push(format!("{time}s r{index} {event}"));
             }
             Output::RestartComplete => {
                 self.complete[index] = true;
                 let time = self.now.duration_since(self.start).as_secs();
-                self.story.push(format!("{time:>4}s r{index} restart complete"));
+                self.story.push(format!("{time}s r{index} restart complete"));
             }
         }
     }
