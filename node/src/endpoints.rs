@@ -120,7 +120,7 @@ impl Endpoints {
     ) -> io::Result<Option<Record>> {
         let id = id(container_id, ifname);
         match fs::remove_file(self.dir.join(format!("{id}.json"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(self.records.remove(&id)),
         }
     }

@@ -3,9 +3,9 @@
 //! Requests are made by path from [`KindInfo`] and answers stay JSON, so that fields unknown to our types survive. The
 //! client underneath is the `kube` crate: kubeconfig files, service account tokens, TLS.
 
+mod connect;
 mod error;
 mod limit;
-mod connect;
 mod path;
 #[cfg(test)]
 mod tests;

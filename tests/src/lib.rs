@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Netlink, NetNs, link, netns};
+use kernel::{NetNs, Netlink, link, netns};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -78,7 +78,8 @@ impl Namespace {
         let out = File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         let child = self.run(|| command.spawn());
-        let child = child.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+        let child =
+            child.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
         Process { child, log: log.to_owned() }
     }
 
@@ -117,7 +118,8 @@ impl Drop for Namespace {
 pub fn wire(near: &Namespace, near_name: &str, far: &Namespace, far_name: &str) {
     let (near_ns, far_ns) = (NetNs::open(near.path()).unwrap(), NetNs::open(far.path()).unwrap());
     let netlink = Netlink::open_in(&near_ns).unwrap();
-    let end = |name: &str, netns| link::VethEnd { name: name.to_owned(), mtu: None, mac: None, netns };
+    let end =
+        |name: &str, netns| link::VethEnd { name: name.to_owned(), mtu: None, mac: None, netns };
     link::create_veth(&netlink, &end(near_name, None), &end(far_name, Some(&far_ns))).unwrap();
     for (namespace, name) in [(near, near_name), (far, far_name)] {
         namespace.run(|| {
@@ -165,12 +167,18 @@ impl Drop for Process {
 }
 
 /// Waits until `fact` returns something, and panics with the last complaint when it does not in time.
-pub fn wait_for<T>(what: &str, patience: Duration, mut fact: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut fact: impl FnMut() -> Result<T, String>,
+) -> T {
     let deadline = Instant::now() + patience;
     loop {
         match fact() {
             Ok(value) => return value,
-            Err(reason) if Instant::now() >= deadline => panic!("{what}: not within {patience:?}: {reason}"),
+            Err(reason) if Instant::now() >= deadline => {
+                panic!("{what}: not within {patience:?}: {reason}")
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
@@ -185,6 +193,10 @@ pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
     let program = folder.join(name);
-    assert!(program.exists(), "{} is not built; run `cargo build --workspace --all-features` first", program.display());
+    assert!(
+        program.exists(),
+        "{} is not built; run `cargo build --workspace --all-features` first",
+        program.display()
+    );
     program
 }

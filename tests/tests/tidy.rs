@@ -1,5 +1,7 @@
 //! The house keeps its shape: who may import whom, file lengths, nothing private in the tree.
 
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it, with the reason")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -23,7 +25,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Dependencies that only a feature may bring in.
-const OPTIONAL: &[(&str, &str)] = &[("bgp", "kernel"), ("felix", "kernel"), ("bgp", "tokio"), ("felix", "tokio")];
+const OPTIONAL: &[(&str, &str)] =
+    &[("bgp", "kernel"), ("felix", "kernel"), ("bgp", "tokio"), ("felix", "tokio")];
 
 const MAX_LINES: usize = 700;
 
@@ -75,16 +78,25 @@ fn files_end_before_attention_does() {
     walk(&root(), &mut |path, text| {
         let lines = text.lines().count();
         let name = path.file_name().unwrap().to_string_lossy();
-        if lines > MAX_LINES && !name.starts_with("tests") && !path.components().any(|c| c.as_os_str() == "tests") {
+        if lines > MAX_LINES
+            && !name.starts_with("tests")
+            && !path.components().any(|c| c.as_os_str() == "tests")
+        {
             long.push(format!("{} ({lines} lines)", path.display()));
         }
     });
     let known = fs::read_to_string(root().join("tests/long-files.txt")).unwrap();
     long.retain(|row| {
         let file = row.split(" (").next().unwrap();
-        !known.lines().any(|line| !line.is_empty() && file.ends_with(line.split('#').next().unwrap().trim()))
+        !known
+            .lines()
+            .any(|line| !line.is_empty() && file.ends_with(line.split('#').next().unwrap().trim()))
     });
-    assert!(long.is_empty(), "longer than {MAX_LINES} lines, split or list with a reason in tests/long-files.txt:\n{}", long.join("\n"));
+    assert!(
+        long.is_empty(),
+        "longer than {MAX_LINES} lines, split or list with a reason in tests/long-files.txt:\n{}",
+        long.join("\n")
+    );
 }
 
 #[test]

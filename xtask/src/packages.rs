@@ -32,12 +32,6 @@ pub(crate) const TEST: &[Program] = &[
     program("gobgpd", "gobgpd", "BGP interoperability"),
 ];
 
-/// What benchmarks use beyond the tests.
-pub(crate) const BENCH: &[Program] = &[
-    program("bird", "bird2", "the peer of the BGP benchmark"),
-    program("/usr/lib/cni/ptp", "containernetworking-plugins", "the peer of the CNI benchmark"),
-];
-
 /// Installs what is missing where this is root on Debian; otherwise says what is missing. Returns what still is.
 pub(crate) fn ensure(programs: &[Program]) -> Result<Vec<Program>> {
     let missing = |programs: &[Program]| {

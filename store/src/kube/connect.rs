@@ -56,7 +56,8 @@ impl Configured {
             store.add(root.clone())?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build()?;
+        let chains =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build()?;
         Ok(Self { chains, roots })
     }
 }
@@ -70,8 +71,13 @@ impl ServerCertVerifier for Configured {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let chained =
-            self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let chained = self.chains.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
         if chained.is_err() && self.roots.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());

@@ -210,7 +210,8 @@ async fn explain_refuses_what_it_cannot_place() {
     expect![[r#"
         error: pod shop/new has no address (phase Pending): there is no flow to judge yet
         exit code 2
-    "#]].assert_eq(&run(&store, &["policy", "explain", "shop/new", "db/pg-0:5432"]).await);
+    "#]]
+    .assert_eq(&run(&store, &["policy", "explain", "shop/new", "db/pg-0:5432"]).await);
     for line in [
         ["policy", "explain", "shop/web-9", "db/pg-0:5432"],
         ["policy", "explain", "web-1", "db/pg-0:5432"],
