@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     control::{self, Request},
-    procfs::now,
+    processes::{Row, Status},
+    procfs::{ProcessId, now},
 };
 
 /// Streams of one kind of path; enough that ports spread them over all next hops.
@@ -83,7 +84,8 @@ impl Demo {
         sleep(Duration::from_millis(300)).await;
         let program = format!("voile-node-{node}");
         let (killed, killed_at) = (now(), Timestamp::now());
-        self.ask(&Request::Kill { name: program.clone() })?;
+        let victim: ProcessId =
+            serde_json::from_value(self.ask(&Request::Kill { name: program.clone() })?)?;
         self.out.progress(&format!(
             "{} streams run through {node}; its daemon got SIGKILL",
             streams.len()
@@ -106,7 +108,7 @@ impl Demo {
             leaks.is_empty(),
             &detail,
         );
-        self.await_ready(&node, killed).await?;
+        self.await_daemon(&node, &program, victim).await?;
         self.finish_streams(&format!("streams survive the death of the daemon of {node}"), streams)
             .await;
         let policies = view::policies(&self.client).await?;
@@ -171,20 +173,26 @@ impl Demo {
         self.check(name, passed, &detail);
     }
 
-    async fn await_ready(&mut self, node: &str, killed: std::time::Instant) -> Result<()> {
+    /// Waits for the next life of a node's daemon.
+    async fn await_daemon(&mut self, node: &str, program: &str, victim: ProcessId) -> Result<()> {
+        let name = format!("daemon of {node} is back");
         let end = now() + Duration::from_secs(15);
-        loop {
-            if view::ready_nodes(&self.client).await?.iter().any(|ready| ready == node) {
-                let detail = format!("{:.1} s after the kill", killed.elapsed().as_secs_f64());
-                self.check(&format!("daemon of {node} is back"), true, &detail);
-                return Ok(());
-            }
-            if now() > end {
-                self.check(&format!("daemon of {node} is back"), false, "not within 15 s");
+        while now() < end {
+            let programs: Vec<Row> = control::ask(&self.layout, &Request::List)?;
+            let reborn = programs.iter().find_map(|row| match row.status {
+                Status::Running(process) if row.name == program => Some(process),
+                _ => None,
+            });
+            let ready = view::ready_nodes(&self.client).await?.iter().any(|ready| ready == node);
+            if let Some(process) = reborn.filter(|process| *process != victim && ready) {
+                let detail = format!("process {} instead of {}", process.pid, victim.pid);
+                self.check(&name, true, &detail);
                 return Ok(());
             }
             sleep(Duration::from_millis(100)).await;
         }
+        self.check(&name, false, "not within 15 s");
+        Ok(())
     }
 
     /// Waits until all sessions are up, and those that broke came up after the break.

@@ -13,8 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-/// A dropped SYN costs this long.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Enough for the first answer of a busy machine, and what a dropped SYN costs.
+pub(super) const PATIENT: Duration = Duration::from_secs(1);
+/// For asking again and again.
+pub(super) const QUICK: Duration = Duration::from_millis(50);
 
 /// A connection to try.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,17 +28,17 @@ pub(super) struct Target {
 }
 
 /// Tries all targets at once, from one namespace; `true` where the right pod answered. Blocks.
-pub(super) fn from_namespace(netns: &Path, targets: &[Target]) -> Result<Vec<bool>> {
+fn from_namespace(netns: &Path, targets: &[Target], limit: Duration) -> Result<Vec<bool>> {
     kernel::netns::in_netns(netns, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(futures::future::join_all(targets.iter().map(answers))))
+        let tries = targets.iter().map(|target| answers(target, limit));
+        Ok(runtime.block_on(futures::future::join_all(tries)))
     })?
 }
 
-async fn answers(target: &Target) -> bool {
-    timeout(LIMIT, who_is(target.address))
-        .await
-        .is_ok_and(|name| name.is_ok_and(|name| name == target.name))
+async fn answers(target: &Target, limit: Duration) -> bool {
+    let name = timeout(limit, who_is(target.address)).await;
+    name.is_ok_and(|name| name.is_ok_and(|name| name == target.name))
 }
 
 /// Asks the server of a pod for its name.
@@ -53,11 +55,11 @@ async fn who_is(address: SocketAddr) -> std::io::Result<String> {
 pub(super) type Plan = Vec<(PathBuf, Vec<Target>)>;
 
 /// Tries a whole plan, all sources at once. Blocks.
-pub(super) fn run(plan: &Plan) -> Result<Vec<Vec<bool>>> {
+pub(super) fn run(plan: &Plan, limit: Duration) -> Result<Vec<Vec<bool>>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = plan
             .iter()
-            .map(|(netns, targets)| scope.spawn(|| from_namespace(netns, targets)))
+            .map(|(netns, targets)| scope.spawn(|| from_namespace(netns, targets, limit)))
             .collect();
         threads
             .into_iter()

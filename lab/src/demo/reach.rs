@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::{
     oracle::{self, Attempt},
     output::{self, Cell, Verdict},
-    probe::{self, Plan, Target},
+    probe::{self, PATIENT, Plan, QUICK, Target},
     view::DemoPod,
 };
 use crate::procfs::now;
@@ -80,7 +80,7 @@ impl Matrix {
     }
 
     /// Asks the network about some connections; all at once.
-    async fn ask(&mut self, which: impl Fn(&Probe) -> bool) -> Result<()> {
+    async fn ask(&mut self, limit: Duration, which: impl Fn(&Probe) -> bool) -> Result<()> {
         let mut plan: Plan = self.pods.iter().map(|pod| (pod.netns.clone(), Vec::new())).collect();
         let mut order: Vec<Vec<usize>> = vec![Vec::new(); self.pods.len()];
         for (number, probe) in self.probes.iter().enumerate().filter(|(_, probe)| which(probe)) {
@@ -92,7 +92,7 @@ impl Matrix {
             targets.push(Target { address: probe.address, name: to.name.clone() });
             numbers.push(number);
         }
-        let answers = spawn_blocking(move || probe::run(&plan)).await??;
+        let answers = spawn_blocking(move || probe::run(&plan, limit)).await??;
         for (numbers, answers) in order.iter().zip(answers) {
             for (number, open) in numbers.iter().zip(answers) {
                 if let Some(probe) = self.probes.get_mut(*number) {
@@ -111,9 +111,9 @@ impl Matrix {
     ) -> Result<Vec<String>> {
         self.expect(policies);
         let end = now() + patience;
-        self.ask(|_| true).await?;
+        self.ask(PATIENT, |_| true).await?;
         while now() < end && self.probes.iter().any(|probe| probe.open != probe.expected) {
-            self.ask(|probe| probe.open != probe.expected).await?;
+            self.ask(PATIENT, |probe| probe.open != probe.expected).await?;
         }
         Ok(self.surprises())
     }
@@ -142,7 +142,7 @@ impl Matrix {
     async fn ask_one(&mut self, position: usize) -> Result<()> {
         let Some(probe) = self.probes.get(position).cloned() else { return Ok(()) };
         let same = |other: &Probe| (other.from, other.address) == (probe.from, probe.address);
-        self.ask(same).await
+        self.ask(QUICK, same).await
     }
 
     /// Connections that are not as expected.
@@ -162,7 +162,7 @@ impl Matrix {
 
     /// Asks about everything once, without waiting for better, and returns connections that policy should have stopped.
     pub(super) async fn leaks(&mut self) -> Result<(usize, Vec<String>)> {
-        self.ask(|probe| !probe.expected).await?;
+        self.ask(PATIENT, |probe| !probe.expected).await?;
         let asked = self.probes.iter().filter(|probe| !probe.expected);
         let leaks =
             asked.clone().filter(|probe| probe.open).map(|probe| self.describe(probe)).collect();
