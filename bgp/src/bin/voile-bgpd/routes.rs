@@ -1,0 +1,170 @@
+//! The kernel's side: learned routes go in, connected networks and lost links come out.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use bgp::{
+    FibNextHop, InterfaceDown, Prefix,
+    driver::{FibBatch, Handle},
+};
+use ipnet::IpNet;
+use kernel::{Event, Netlink, NextHop, Route, RouteTable, address, link, route};
+
+/// Everything we know and want of the kernel.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    netlink: Netlink,
+    table: RouteTable,
+    metric: u32,
+    install: bool,
+    /// Addresses by interface, kept for when it is gone.
+    addresses: BTreeMap<u32, Vec<IpNet>>,
+}
+
+impl Routes {
+    pub(crate) fn open(metric: u32, install: bool) -> kernel::Result<Self> {
+        let netlink = Netlink::open()?;
+        let mut table = RouteTable::new([route::PROTOCOL_BGP]);
+        if install {
+            table.load(&netlink)?;
+        }
+        let mut routes = Self { netlink, table, metric, install, addresses: BTreeMap::new() };
+        routes.reload_addresses()?;
+        Ok(routes)
+    }
+
+    /// Says whether a former run left routes behind.
+    pub(crate) fn has_routes(&self) -> bool {
+        self.table.actual().next().is_some()
+    }
+
+    fn reload_addresses(&mut self) -> kernel::Result<()> {
+        self.addresses.clear();
+        for address in address::list(&self.netlink, None)? {
+            self.addresses.entry(address.interface).or_default().push(address.prefix);
+        }
+        Ok(())
+    }
+
+    /// Lists the networks we are on.
+    pub(crate) fn connected(&mut self) -> kernel::Result<Vec<Prefix>> {
+        self.reload_addresses()?;
+        let mut networks = Vec::new();
+        for link in link::list(&self.netlink)? {
+            if !link.is_operational() && !link.loopback {
+                continue;
+            }
+            let addresses = self.addresses.get(&link.index).into_iter().flatten();
+            networks.extend(addresses.filter(|each| is_global(each.addr())).filter_map(prefix));
+        }
+        Ok(networks)
+    }
+
+    /// Writes a batch of the speaker's.
+    pub(crate) fn apply(&mut self, batch: FibBatch) -> kernel::Result<()> {
+        if !self.install {
+            return Ok(());
+        }
+        for update in batch.updates {
+            let Some(network) = network(&update.prefix) else { continue };
+            if update.next_hops.is_empty() {
+                self.table.unset(network, route::PROTOCOL_BGP);
+            } else {
+                let hops = update.next_hops.iter().map(next_hop).collect();
+                let wanted = Route::unicast(network, hops)
+                    .with_protocol(route::PROTOCOL_BGP)
+                    .with_priority(self.metric);
+                self.table.set(wanted);
+            }
+        }
+        if batch.complete {
+            self.table.allow_sweep(route::PROTOCOL_BGP);
+        }
+        self.write()
+    }
+
+    fn write(&mut self) -> kernel::Result<()> {
+        if !self.table.is_dirty() {
+            return Ok(());
+        }
+        let report = self.table.apply(&self.netlink)?;
+        for (route, reason) in &report.failed {
+            tracing::warn!(prefix = %route.prefix, %reason, "route not installed");
+        }
+        for (route, interface) in &report.pending {
+            tracing::warn!(prefix = %route.prefix, %interface, "route waits for an interface");
+        }
+        tracing::debug!(written = report.written.len(), removed = report.removed.len(), "routes");
+        Ok(())
+    }
+
+    /// Removes all our routes.
+    pub(crate) fn clear(&mut self) -> kernel::Result<()> {
+        self.table.replace_all(route::PROTOCOL_BGP, []);
+        self.table.allow_sweep(route::PROTOCOL_BGP);
+        self.write()
+    }
+
+    /// Reads what happened; returns whether connected networks may have changed.
+    pub(crate) fn observe(
+        &mut self,
+        events: impl Iterator<Item = Event>,
+        speaker: &Handle,
+    ) -> kernel::Result<bool> {
+        let mut changed = false;
+        for event in events {
+            // Routes are looked at before the speaker is told that the link went.
+            self.table.observe(&event, &self.netlink);
+            match &event {
+                Event::LinkDown(link) | Event::LinkDeleted(link) => {
+                    self.link_down(link, speaker);
+                    changed = true;
+                }
+                Event::LinkUp(link) => {
+                    // The speaker ends before we do only while stopping.
+                    let _ = speaker.interface_up(link.name.clone());
+                    changed = true;
+                }
+                Event::AddressAdded(_) | Event::AddressRemoved(_) | Event::Overrun => {
+                    changed = true
+                }
+                _ => (),
+            }
+        }
+        if self.install {
+            self.write()?;
+        }
+        Ok(changed)
+    }
+
+    fn link_down(&self, link: &kernel::Link, speaker: &Handle) {
+        let addresses: Vec<IpNet> = self.addresses.get(&link.index).cloned().unwrap_or_default();
+        let down = InterfaceDown {
+            interface: link.name.clone(),
+            addresses: addresses.iter().map(IpNet::addr).collect(),
+            networks: addresses.iter().filter_map(prefix).collect(),
+        };
+        let _ = speaker.interface_down(down);
+    }
+}
+
+fn is_global(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
+fn prefix(network: &IpNet) -> Option<Prefix> {
+    Prefix::new(network.addr(), network.prefix_len()).ok()
+}
+
+fn network(prefix: &Prefix) -> Option<IpNet> {
+    IpNet::new(prefix.address(), prefix.length()).ok()
+}
+
+fn next_hop(hop: &FibNextHop) -> NextHop {
+    match &hop.interface {
+        Some(interface) => NextHop::via(hop.address, interface.as_str()),
+        None => NextHop::gateway(hop.address),
+    }
+}

@@ -1,0 +1,103 @@
+//! The snapshot as JSON.
+
+use bgp::{
+    PathAttributes,
+    snapshot::{MessageCounters, PeerSnapshot, RibEntry, Snapshot, Usage},
+};
+use serde_json::{Value, json};
+
+pub(crate) fn render(snapshot: &Snapshot) -> Value {
+    json!({
+        "as": snapshot.local_as.0,
+        "routerId": snapshot.router_id.to_string(),
+        "uptimeSeconds": snapshot.uptime.as_secs(),
+        "restarting": snapshot.restarting,
+        "prefixes": snapshot.prefixes,
+        "attributeSets": snapshot.attribute_sets,
+        "peers": snapshot.peers.iter().map(peer).collect::<Vec<_>>(),
+        "routes": snapshot.rib.iter().map(entry).collect::<Vec<_>>(),
+    })
+}
+
+fn families(families: bgp::Families) -> Vec<String> {
+    families.iter().map(|family| family.to_string()).collect()
+}
+
+fn counters(counters: &MessageCounters) -> Value {
+    json!({
+        "opens": counters.opens,
+        "updates": counters.updates,
+        "notifications": counters.notifications,
+        "keepalives": counters.keepalives,
+        "refreshes": counters.refreshes,
+    })
+}
+
+fn peer(peer: &PeerSnapshot) -> Value {
+    json!({
+        "name": peer.name,
+        "address": peer.address.to_string(),
+        "as": peer.asn.0,
+        "type": peer.peer_type.to_string(),
+        "state": peer.state.to_string(),
+        "sinceSeconds": peer.since.as_secs(),
+        "lastError": peer.last_error,
+        "routerId": peer.router_id.map(|id| id.to_string()),
+        "localAddress": peer.local_address.map(|address| address.to_string()),
+        "families": families(peer.families),
+        "holdTimeSeconds": peer.hold_time.map(|time| time.as_secs()),
+        "gracefulRestart": peer.graceful_restart,
+        "stale": families(peer.stale),
+        "sent": counters(&peer.sent),
+        "received": counters(&peer.received),
+        "prefixesReceived": peer.prefixes_received,
+        "prefixesAccepted": peer.prefixes_accepted,
+        "prefixesAdvertised": peer.prefixes_advertised,
+        "treatedAsWithdraw": peer.treated_as_withdraw,
+        "discardedAttributes": peer.discarded_attributes,
+    })
+}
+
+fn entry(entry: &RibEntry) -> Value {
+    let paths: Vec<Value> = entry
+        .paths
+        .iter()
+        .map(|path| {
+            let (usage, why) = usage(&path.usage);
+            let mut value = attributes(&path.attributes);
+            if let Value::Object(fields) = &mut value {
+                fields.insert("peer".into(), json!(path.peer));
+                fields.insert("stale".into(), json!(path.stale));
+                fields.insert("usage".into(), json!(usage));
+                fields.insert("why".into(), json!(why));
+            }
+            value
+        })
+        .collect();
+    json!({ "prefix": entry.prefix.to_string(), "paths": paths })
+}
+
+fn usage(usage: &Usage) -> (&'static str, Option<String>) {
+    match usage {
+        Usage::Best(why) => ("best", Some(why.to_string())),
+        Usage::Multipath => ("multipath", None),
+        Usage::Lost(why) => ("lost", Some(why.to_string())),
+        Usage::Unreachable => ("unreachable", Some("the link of the next hop is down".into())),
+        Usage::Rejected(why) => ("rejected", Some((*why).into())),
+    }
+}
+
+fn attributes(attributes: &PathAttributes) -> Value {
+    let standard = attributes.communities.iter().map(ToString::to_string);
+    let large = attributes.large_communities.iter().map(ToString::to_string);
+    json!({
+        "origin": attributes.origin.to_string(),
+        "asPath": attributes.as_path.to_string(),
+        "nextHop": attributes.next_hop.map(|next_hop| next_hop.address.to_string()),
+        "med": attributes.med,
+        "localPref": attributes.local_pref,
+        "communities": standard.chain(large).collect::<Vec<_>>(),
+        "originatorId": attributes.originator_id.map(|id| id.to_string()),
+        "clusterList": attributes.cluster_list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
