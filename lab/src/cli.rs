@@ -7,7 +7,7 @@ use std::{
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     time::Instant,
 };
 
@@ -225,27 +225,45 @@ fn up(args: &UpArgs) -> Result<ExitCode> {
         file.display(),
         topology.routers().count()
     ));
-    let owned = !args.keep && !args.bare;
-    if let Err(error) = supervise(&layout, &file, base.mode, owned, &out) {
+    // Removes the lab if this process dies before it can.
+    let mut janitor = (!args.keep && !args.bare).then(|| start_janitor(&layout)).transpose()?;
+    let result = present(args, &layout, &file, base.mode, &out);
+    if let Some(janitor) = &mut janitor {
+        // From here on it would only meet the next lab of the same name.
+        janitor.kill()?;
+        janitor.wait()?;
+    }
+    result
+}
+
+/// Starts the lab, shows it, and removes it unless it shall stay.
+fn present(
+    args: &UpArgs,
+    layout: &Layout,
+    file: &Path,
+    mode: Mode,
+    out: &Output,
+) -> Result<ExitCode> {
+    if let Err(error) = supervise(layout, file, mode, out) {
         let log = layout.dir.join("supervisor.log");
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let tail: Vec<_> = text.lines().rev().take(5).collect();
         let tail: Vec<_> = tail.into_iter().rev().collect();
-        cleanup::sweep(&layout)?;
+        cleanup::sweep(layout)?;
         bail!("{error:#}\n{}", tail.join("\n"));
     }
     if args.bare {
-        print_hints(&layout, &out, base.mode);
+        print_hints(layout, out, mode);
         return Ok(ExitCode::SUCCESS);
     }
-    let passed = demonstrate(&layout, args.output, begun)?;
+    let passed = demonstrate(layout, args.output, out.begun())?;
     if args.keep {
-        print_hints(&layout, &out, base.mode);
+        print_hints(layout, out, mode);
     } else {
         if !passed {
-            keep_logs(&layout, &out);
+            keep_logs(layout, out);
         }
-        let swept = cleanup::sweep(&layout)?;
+        let swept = cleanup::sweep(layout)?;
         out.line(&format!(
             "   removed: {} processes, {} namespaces (with --keep the lab stays)",
             swept.processes, swept.namespaces
@@ -279,20 +297,23 @@ fn own_program() -> Command {
     command
 }
 
+fn start_janitor(layout: &Layout) -> Result<Child> {
+    let own = ProcessId::own().context("cannot read /proc")?;
+    let mut janitor = own_program();
+    janitor.arg("janitor").arg("--dir").arg(&layout.dir);
+    janitor.args(["--pid", &own.pid.to_string(), "--start", &own.start.to_string()]);
+    janitor.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    janitor.spawn().context("cannot start the janitor")
+}
+
 /// Starts the supervisor and follows it until the lab is up.
-fn supervise(layout: &Layout, file: &Path, mode: Mode, owned: bool, out: &Output) -> Result<()> {
+fn supervise(layout: &Layout, file: &Path, mode: Mode, out: &Output) -> Result<()> {
     let log =
         OpenOptions::new().create(true).append(true).open(layout.dir.join("supervisor.log"))?;
     let mut command = own_program();
     command.arg("supervise").arg("--dir").arg(&layout.dir).arg("--file").arg(file);
     if mode == Mode::Rootless {
         command.arg("--rootless");
-    }
-    if let (true, Some(own)) = (owned, ProcessId::own()) {
-        let mut janitor = own_program();
-        janitor.arg("janitor").arg("--dir").arg(&layout.dir);
-        janitor.args(["--pid", &own.pid.to_string(), "--start", &own.start.to_string()]);
-        janitor.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone()?).spawn()?;
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
     let stdout = child.stdout.take().context("no pipe")?;

@@ -33,10 +33,7 @@ pub fn specs(node: &Node, kind: RouterKind, layout: &Layout) -> Result<Vec<Spec>
     Ok(match kind {
         RouterKind::Voile => {
             let config = config(node, "/etc/voile/bgpd.toml")?;
-            vec![spec(
-                node.name.clone(),
-                vec![text(&ours("voile-bgpd")?), "--config".into(), text(&config)],
-            )]
+            vec![spec(node.name.clone(), vec![text(&ours("voile-bgpd")?), text(&config)])]
         }
         RouterKind::Bird => {
             let config = config(node, "/etc/bird/bird.conf")?;

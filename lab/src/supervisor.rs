@@ -286,17 +286,11 @@ pub fn sidecar(topology: &Topology) -> Option<PathBuf> {
         .find(|path| path.is_dir())
 }
 
-/// Waits for the end of `after`, or of the lab itself, then removes every trace of the lab. Runs outside of it.
+/// Waits for the end of `after`, then removes every trace of the lab. Runs outside of it.
 pub fn janitor(layout: &Layout, after: ProcessId) -> Result<()> {
     let _ = nix::unistd::setsid();
-    let mut begun = false;
     while after.alive() {
-        let running = State::load(&layout.state()).is_ok_and(|state| state.running());
-        if begun && !running {
-            break;
-        }
-        begun |= running;
-        crate::procfs::pause(Duration::from_millis(300));
+        crate::procfs::pause(Duration::from_millis(200));
     }
     crate::cleanup::sweep(layout).map(drop)
 }

@@ -54,6 +54,12 @@ impl Output {
         Self { colour, format, begun }
     }
 
+    /// When the user began to wait.
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Prints a line.
     pub fn line(&self, text: &str) {
         match self.format {

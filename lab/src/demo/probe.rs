@@ -16,7 +16,7 @@ use tokio::{
 /// Enough for the first answer of a busy machine, and what a dropped SYN costs.
 pub(super) const PATIENT: Duration = Duration::from_secs(1);
 /// For asking again and again.
-pub(super) const QUICK: Duration = Duration::from_millis(50);
+pub(super) const QUICK: Duration = Duration::from_millis(100);
 
 /// A connection to try.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -162,7 +162,7 @@ impl Matrix {
 
     /// Asks about everything once, without waiting for better, and returns connections that policy should have stopped.
     pub(super) async fn leaks(&mut self) -> Result<(usize, Vec<String>)> {
-        self.ask(PATIENT, |probe| !probe.expected).await?;
+        self.ask(QUICK, |probe| !probe.expected).await?;
         let asked = self.probes.iter().filter(|probe| !probe.expected);
         let leaks =
             asked.clone().filter(|probe| probe.open).map(|probe| self.describe(probe)).collect();
