@@ -10,6 +10,8 @@ mod handle;
 mod listener;
 mod socket_option;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::{io, net::SocketAddr};
 

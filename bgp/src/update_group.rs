@@ -218,20 +218,28 @@ impl UpdateGroup {
         }
     }
 
-    /// Takes note of changed choices and of joiners; returns the members that have something to send now.
+    /// Takes note of changed choices and, once the table is decided about completely, of joiners: End-of-RIB must not
+    /// come early. Returns the members that have something to send now.
     pub(crate) fn flush(
         &mut self,
         changed: &[SlotId],
         rib: &Rib,
         senders: &Senders,
         interner: &mut Interner,
+        table_is_complete: bool,
     ) -> BTreeSet<PeerId> {
         let before = self.log_end();
         let mut ready = BTreeSet::new();
-        if self.members.is_empty() {
-            self.start(rib, senders, interner, &mut ready);
-        } else {
+        if !self.members.is_empty() {
             self.apply(changed, rib, senders, interner);
+        } else if table_is_complete {
+            self.start(rib, senders, interner, &mut ready);
+        }
+        if !table_is_complete {
+            if self.log_end() > before {
+                ready.extend(self.members.keys());
+            }
+            return ready;
         }
         for joiner in std::mem::take(&mut self.joiners) {
             ready.insert(joiner.peer);

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::OpenOptions,
     io::{BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     time::Instant,
@@ -225,6 +225,8 @@ fn up(args: &UpArgs) -> Result<ExitCode> {
         file.display(),
         topology.routers().count()
     ));
+    // Orphans of the supervisor become ours.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
     // Removes the lab if this process dies before it can.
     let mut janitor = (!args.keep && !args.bare).then(|| start_janitor(&layout)).transpose()?;
     let result = present(args, &layout, &file, base.mode, &out);
@@ -256,20 +258,33 @@ fn present(
         print_hints(layout, out, mode);
         return Ok(ExitCode::SUCCESS);
     }
-    let passed = demonstrate(layout, args.output, out.begun())?;
+    let shown = demonstrate(layout, args.output, out.begun())?;
     if args.keep {
         print_hints(layout, out, mode);
     } else {
-        if !passed {
+        if shown == Shown::Failed {
             keep_logs(layout, out);
         }
         let swept = cleanup::sweep(layout)?;
+        reap();
         out.line(&format!(
             "   removed: {} processes, {} namespaces (with --keep the lab stays)",
             swept.processes, swept.namespaces
         ));
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(match shown {
+        Shown::Passed => ExitCode::SUCCESS,
+        Shown::Failed => ExitCode::from(1),
+        Shown::Interrupted => ExitCode::from(130),
+    })
+}
+
+/// Collects what the supervisor left: inside a container there may be nobody else who does.
+fn reap() {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    while waitpid(None, Some(WaitPidFlag::WNOHANG))
+        .is_ok_and(|status| status != WaitStatus::StillAlive)
+    {}
 }
 
 /// A lab of that name that runs is an error; what a crashed one left is removed.
@@ -329,8 +344,16 @@ fn supervise(layout: &Layout, file: &Path, mode: Mode, out: &Output) -> Result<(
     bail!("the supervisor died: {}", child.wait()?)
 }
 
+/// How the demonstration ended.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Shown {
+    Passed,
+    Failed,
+    Interrupted,
+}
+
 /// Runs the demonstration in a process of its own, so that this one stays outside the lab's user namespace.
-fn demonstrate(layout: &Layout, format: Format, begun: Instant) -> Result<bool> {
+fn demonstrate(layout: &Layout, format: Format, begun: Instant) -> Result<Shown> {
     // Ctrl-C ends the demonstration; this process then removes the lab.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
@@ -342,7 +365,10 @@ fn demonstrate(layout: &Layout, format: Format, begun: Instant) -> Result<bool> 
         .arg("--dir")
         .arg(&layout.dir)
         .status()?;
-    Ok(status.success())
+    if status.signal().is_some() {
+        return Ok(Shown::Interrupted);
+    }
+    Ok(if status.success() { Shown::Passed } else { Shown::Failed })
 }
 
 fn run_demo(args: &DemoArgs) -> Result<ExitCode> {

@@ -42,10 +42,13 @@ impl Speaker {
                 changed.push(*id);
             }
         }
+        let complete = !self.rib.is_dirty();
         let mut ready = BTreeSet::new();
         let mut laggards = Vec::new();
         for group in &mut self.groups {
-            ready.extend(group.flush(&changed, &self.rib, &self.senders, &mut self.interner));
+            let (rib, senders) = (&self.rib, &self.senders);
+            let interner = &mut self.interner;
+            ready.extend(group.flush(&changed, rib, senders, interner, complete));
             laggards.extend(group.laggards());
         }
         self.rib.release(&ids);

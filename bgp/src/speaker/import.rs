@@ -240,7 +240,11 @@ impl Speaker {
                 first == 0 || address.is_loopback() && !self.is_loopback_session(id) || first >= 224
             }
             IpAddr::V6(address) => {
-                address.is_unspecified() || address.is_loopback() || address.is_multicast()
+                // FRR sends mapped addresses when it has no IPv6 address: the kernel has no such way.
+                address.to_ipv4_mapped().is_some()
+                    || address.is_unspecified()
+                    || address.is_loopback()
+                    || address.is_multicast()
             }
         };
         let own = self.peers.get(&id).and_then(|peer| peer.established);

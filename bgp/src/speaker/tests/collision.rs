@@ -30,6 +30,7 @@ fn check(
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
     /// Both sides connect at about the same time, over links of any delay: one session comes up and stays.
     #[test]
     fn one_of_two_connections_survives(
