@@ -24,7 +24,7 @@ use crate::{ConnectRequest, ConnectionId, Output, PeerConfig, PeerEvent, Shutdow
 /// Bytes handed to a writer at once.
 const WRITE: usize = 256 << 10;
 /// Inputs handled before outputs are looked at.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// How long peers may take to read the farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -52,6 +52,7 @@ impl Task {
         }
         self.drain_outputs();
         let mut batch = Vec::with_capacity(BATCH);
+        let mut commands = Vec::with_capacity(BATCH);
         loop {
             let deadline = self.speaker.poll_timeout();
             let sleep = tokio::time::sleep_until(
@@ -63,11 +64,19 @@ impl Task {
                         self.handle_input(input);
                     }
                 }
-                command = self.command_queue.recv() => match command {
-                    Some(Command::Shutdown(kind, reply)) => return self.stop(kind, Some(reply)).await,
-                    None => return self.stop(Shutdown::Restart, None).await,
-                    Some(command) => self.handle_command(command),
-                },
+                _ = self.command_queue.recv_many(&mut commands, BATCH) => {
+                    if commands.is_empty() {
+                        return self.stop(Shutdown::Restart, None).await;
+                    }
+                    for command in commands.drain(..) {
+                        match command {
+                            Command::Shutdown(kind, reply) => {
+                                return self.stop(kind, Some(reply)).await;
+                            }
+                            command => self.handle_command(command),
+                        }
+                    }
+                }
                 () = sleep => (),
                 Some(_) = self.writers.join_next() => (),
             }

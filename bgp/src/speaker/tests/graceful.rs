@@ -47,6 +47,27 @@ fn a_crash_is_a_restart_too() {
     assert!(lab.peer(1, 0).stale.is_empty());
 }
 
+/// End-of-RIB must not overtake a table that takes several rounds of decisions.
+#[test]
+fn no_route_is_lost_while_a_large_table_comes_back() {
+    let mut lab = Lab::pair(1, 2);
+    let prefixes: Vec<String> = (0..20_000_u32)
+        .map(|number| format!("10.{}.{}.0/24", number / 256, number % 256))
+        .collect();
+    prefixes.iter().for_each(|prefix| lab.originate(0, prefix));
+    lab.run(5);
+    assert_eq!(lab.fibs[1].len(), prefixes.len());
+    lab.kill(0);
+    lab.start(0, restarting(1, 2));
+    prefixes.iter().for_each(|prefix| lab.originate(0, prefix));
+    for _ in 0..200 {
+        lab.run_for(Duration::from_millis(20));
+        assert_eq!(lab.fibs[1].len(), prefixes.len());
+    }
+    assert!(lab.peer(1, 0).stale.is_empty());
+    assert!(lab.complete[0]);
+}
+
 #[test]
 fn stale_routes_end_with_the_restart_time() {
     let mut lab = Lab::pair(1, 2);
