@@ -105,7 +105,7 @@ pub(crate) async fn run<S: Store>(store: S, mut snapshots: Snapshots) {
         let status = snapshots.status();
         let due = written
             .as_ref()
-            .is_none_or(|(last, at)| !same(last, &status) || at.elapsed() >= AT_LEAST_EVERY);
+            .is_none_or(|(last, at)| *last != status || at.elapsed() >= AT_LEAST_EVERY);
         if due {
             let now = snapshots.clock.now().rfc3339();
             match write(&store, &key, &status, &now).await {
@@ -125,11 +125,6 @@ pub(crate) async fn run<S: Store>(store: S, mut snapshots: Snapshots) {
             tokio::time::sleep(AT_LEAST_EVERY).await;
         }
     }
-}
-
-/// Message-like counters alone are no reason to write.
-fn same(a: &NodeNetworkStateStatus, b: &NodeNetworkStateStatus) -> bool {
-    a == b
 }
 
 async fn write<S: Store>(
