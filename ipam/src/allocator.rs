@@ -19,7 +19,7 @@ use api::{
 };
 use ipnet::IpNet;
 use store::{
-    ListOptions, Store, StoreError, Stored,
+    ListOptions, Store, Stored,
     informer::{Cache, FollowOptions},
 };
 use tokio::{sync::mpsc, sync::oneshot, task::AbortHandle};
@@ -354,16 +354,4 @@ fn refuse(
             Command::ReleaseAffinity(_, reply) => drop(reply.send(Err(error))),
         }
     }
-}
-
-/// Errors after which the state is read again and the step repeated.
-fn may_retry(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Conflict { .. }
-            | StoreError::AlreadyExists { .. }
-            | StoreError::NotFound { .. }
-            | StoreError::Unavailable { .. }
-            | StoreError::TooManyRequests { .. }
-    )
 }

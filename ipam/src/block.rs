@@ -75,6 +75,13 @@ pub fn of_handle(block: &IpamBlockSpec, handle: &str) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Returns the sequence number at which an address was assigned.
+#[must_use]
+pub fn sequence_of(block: &IpamBlockSpec, address: IpAddr) -> Option<u64> {
+    let ordinal = ordinal::ordinal(&cidr(block)?, address)?;
+    block.sequence_number_for_allocation.get(&ordinal.to_string()).copied()
+}
+
 /// Takes the first free address that `skip` lets pass.
 pub fn take_any(
     block: &mut IpamBlockSpec,

@@ -209,13 +209,29 @@ fn check_handles(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &m
 
 /// Returns the addresses of a pod: the annotation first, which is there before the kubelet's status.
 fn pod_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
-    let annotation = pod.metadata.annotations.get("cni.projectcalico.org/podIPs");
-    if let Some(text) = annotation {
-        let address = |text: &str| text.split('/').next()?.trim().parse().ok();
-        return text.split(',').filter_map(address).collect();
-    }
+    let annotated = annotated_addresses(pod);
+    annotated.unwrap_or_else(|| status_addresses(pod))
+}
+
+/// Returns every address that the annotations or the status of a pod know of.
+pub(crate) fn known_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
+    let mut addresses = status_addresses(pod);
+    addresses.extend(annotated_addresses(pod).into_iter().flatten());
+    addresses
+}
+
+fn annotated_addresses(pod: &Pod) -> Option<BTreeSet<IpAddr>> {
+    let get = |name: &str| pod.metadata.annotations.get(name);
+    let text =
+        get("cni.projectcalico.org/podIPs").or_else(|| get("cni.projectcalico.org/podIP"))?;
+    let address = |text: &str| text.split('/').next()?.trim().parse().ok();
+    Some(text.split(',').filter_map(address).collect())
+}
+
+fn status_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
     let Some(status) = &pod.status else { return BTreeSet::new() };
-    status.pod_ips.iter().filter_map(|one| one.ip.parse().ok()).collect()
+    let all = status.pod_ips.iter().map(|one| one.ip.as_str()).chain(status.pod_ip.as_deref());
+    all.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut Vec<Finding>) {
@@ -254,7 +270,8 @@ fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut 
     }
 }
 
-fn is_over(pod: &Pod) -> bool {
+/// Returns whether a pod ran to its end and will not run again.
+pub(crate) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }

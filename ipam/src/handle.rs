@@ -1,5 +1,7 @@
 //! Handles: names by which all addresses of an owner are released.
 
+use std::collections::BTreeMap;
+
 use api::{IpamHandle, IpamHandleSpec};
 use ipnet::IpNet;
 
@@ -18,11 +20,14 @@ pub fn object_name(handle: &str) -> String {
 /// Makes a handle that is not stored yet.
 #[must_use]
 pub fn new(handle: &str, block: &IpNet, count: u32) -> IpamHandle {
-    let block = [(block.to_string(), count)].into();
-    IpamHandle::new(
-        object_name(handle),
-        IpamHandleSpec { handle_id: handle.to_owned(), block, deleted: false },
-    )
+    with_blocks(handle, [(block.to_string(), count)].into())
+}
+
+/// Makes a handle with addresses in several blocks that is not stored yet.
+#[must_use]
+pub fn with_blocks(handle: &str, block: BTreeMap<String, u32>) -> IpamHandle {
+    let spec = IpamHandleSpec { handle_id: handle.to_owned(), block, deleted: false };
+    IpamHandle::new(object_name(handle), spec)
 }
 
 /// Sets how many addresses of the handle a block has. Returns whether that changed anything.

@@ -10,6 +10,8 @@ mod allocator;
 pub mod block;
 pub mod check;
 pub mod clock;
+pub mod collector;
+mod datastore;
 pub mod handle;
 pub mod ordinal;
 pub mod pool;

@@ -10,11 +10,11 @@ use store::{ListOptions, Store, Stored};
 use super::{
     Command, Reply, Worker,
     claim::{Inventory, LIMIT},
-    may_retry,
-    write::pause,
 };
 use crate::{
-    AssignError, AutoAssign, Family, affinity, block, ordinal,
+    AssignError, AutoAssign, Family, affinity, block,
+    datastore::{may_retry, pause},
+    ordinal,
     pool::{Asker, Pool, select},
 };
 

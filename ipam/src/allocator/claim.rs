@@ -4,12 +4,11 @@ use api::{AffinityState, BlockAffinity, IpamBlock, Key};
 use ipnet::IpNet;
 use store::{ListOptions, Store, StoreError, Stored};
 
-use super::{
-    Worker, may_retry,
-    write::{delete_as_read, pause},
-};
+use super::Worker;
 use crate::{
-    AssignError, Family, affinity, block, ordinal,
+    AssignError, Family, affinity, block,
+    datastore::{GiveBack, delete_as_read, may_retry, pause, release_claim},
+    ordinal,
     pool::{Asker, Pool, blocks_from, select},
 };
 
@@ -89,7 +88,14 @@ impl<S: Store> Worker<S> {
                 continue;
             }
             // Guarded by the revision: a block that got an address meanwhile stays.
-            match self.release_affinity_of(owner, *net, true).await {
+            match self
+                .release_affinity_of(
+                    owner,
+                    *net,
+                    GiveBack::IfEmpty(Some(stored.spec.sequence_number)),
+                )
+                .await
+            {
                 Ok(true) if self.claim(*net).await? => return Ok(Ok(*net)),
                 Ok(_) => {}
                 Err(error) if may_retry(&error) => {}
@@ -186,7 +192,7 @@ impl<S: Store> Worker<S> {
                 self.claim(net).await.map(drop)
             } else {
                 let node = self.node.clone();
-                self.release_affinity_of(&node, net, false).await.map(drop)
+                self.release_affinity_of(&node, net, GiveBack::IfEmpty(None)).await.map(drop)
             };
             match outcome {
                 Ok(()) => {
@@ -242,57 +248,24 @@ impl<S: Store> Worker<S> {
 
     pub(super) async fn release_affinity(&mut self, net: IpNet) -> Result<(), AssignError> {
         let node = self.node.clone();
-        let mut attempt = 0;
-        loop {
-            match self.release_affinity_of(&node, net, false).await {
-                Err(error) if may_retry(&error) && attempt < self.options.tries => {
-                    attempt += 1;
-                    pause(attempt).await;
-                }
-                result => return Ok(result.map(drop)?),
-            }
-        }
+        Ok(self.release_affinity_of(&node, net, GiveBack::Always).await.map(drop)?)
     }
 
-    /// Gives back a node's block: affinity to `pendingDeletion`, block deleted or cleared, affinity deleted.
-    /// With `only_if_empty`, a block that has addresses keeps its owner. Returns whether the affinity is gone.
+    /// Gives back a node's block. Returns whether the claim is gone.
     async fn release_affinity_of(
         &mut self,
         node: &str,
         net: IpNet,
-        only_if_empty: bool,
+        when: GiveBack,
     ) -> Result<bool, StoreError> {
-        let key = Key::cluster(affinity::object_name(node, &net));
-        let found = match self.store.get::<BlockAffinity>(&key).await {
-            Ok(stored) => Some(stored),
-            Err(StoreError::NotFound { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        let block = self.load(net).await?;
-        let owner = affinity::of_host(node);
-        let block = block.filter(|block| block.spec.affinity.as_deref() == Some(&owner));
-        if only_if_empty && block.as_ref().is_some_and(|block| !block::is_empty(&block.spec)) {
-            return Ok(false);
-        }
-        let found = match found {
-            Some(mut stored) if stored.spec.state != AffinityState::PendingDeletion => {
-                stored.spec.state = AffinityState::PendingDeletion;
-                Some(self.store.update(&stored).await?)
-            }
-            other => other,
-        };
-        if let Some(mut block) = block {
-            block.spec.affinity = None;
-            block.spec.affinity_claim_time = None;
-            self.save(net, block).await?;
-        }
-        if let Some(found) = found {
-            delete_as_read(&self.store, &found).await?;
-        }
+        let tries = self.options.tries;
+        // What is left of the block is read when it is needed.
+        self.blocks.remove(&net);
+        let gone = release_claim(&self.store, node, &net, when, tries).await?;
         if node == self.node {
-            self.claimed.insert(net, false);
+            self.claimed.insert(net, !gone);
         }
-        Ok(true)
+        Ok(gone)
     }
 }
 

@@ -7,8 +7,12 @@ use api::{AllocationAttribute, IpamHandle, Key};
 use ipnet::IpNet;
 use store::{ListOptions, Store, StoreError};
 
-use super::{Released, Reply, Worker, may_retry, write::pause};
-use crate::{AssignError, block, handle};
+use super::{Released, Reply, Worker};
+use crate::{
+    AssignError, block,
+    datastore::{may_retry, pause},
+    handle,
+};
 
 impl<S: Store> Worker<S> {
     pub(super) async fn release_handles(&mut self, requests: Vec<(String, Reply<Released>)>) {

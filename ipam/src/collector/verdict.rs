@@ -1,0 +1,126 @@
+//! Whether anybody uses an address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use api::{AllocationAttribute, Pod};
+
+use super::{Inventory, Rules};
+use crate::check::{is_over, known_addresses};
+
+/// Keeps the addresses that Windows needs in every block.
+const WINDOWS_RESERVED: &str = "windows-reserved-ipam-handle";
+/// A virtual machine's address is kept at least so long: its definition may be on its way from one namespace to another.
+const MACHINE_FLOOR: Duration = Duration::from_secs(5 * 60);
+
+/// How long to wait before an unused address goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Patience {
+    Settle,
+    Grace,
+    Machine,
+}
+
+impl Patience {
+    /// Returns the time; `None` means for ever.
+    pub(super) fn of(self, rules: &Rules) -> Option<Duration> {
+        match self {
+            Self::Settle => rules.grace.map(|_| rules.settle),
+            Self::Grace => rules.grace,
+            Self::Machine => rules.grace.map(|grace| grace.max(MACHINE_FLOOR)),
+        }
+    }
+}
+
+/// An address that nobody uses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Leak {
+    pub(super) handle: String,
+    pub(super) reason: String,
+    pub(super) patience: Patience,
+}
+
+/// Nodes, pods and machines, by name.
+pub(super) struct Facts<'a> {
+    nodes: BTreeSet<&'a str>,
+    pods: BTreeMap<(&'a str, &'a str), &'a Pod>,
+    machines: Option<&'a BTreeSet<(String, String)>>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(inventory: &Inventory<'a>) -> Self {
+        let key = |pod: &&'a Pod| {
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            (namespace, pod.metadata.name.as_str())
+        };
+        Self {
+            nodes: inventory.nodes.iter().map(|node| node.metadata.name.as_str()).collect(),
+            pods: inventory.pods.iter().map(|pod| (key(pod), *pod)).collect(),
+            machines: inventory.machines,
+        }
+    }
+
+    pub(super) fn has_node(&self, node: &str) -> bool {
+        self.nodes.contains(node)
+    }
+
+    /// Says why an address is not used. `None`: it is, or nobody can say.
+    pub(super) fn judge(&self, address: IpAddr, owner: &AllocationAttribute) -> Option<Leak> {
+        let handle = owner.handle_id.clone()?;
+        if handle.eq_ignore_ascii_case(WINDOWS_RESERVED) || owner.released_at.is_some() {
+            return None;
+        }
+        let get = |key: &str| owner.secondary.get(key).map(String::as_str);
+        let node = get("node");
+        let dead = node.filter(|node| !self.has_node(node));
+        let leak = |reason, patience| Some(Leak { handle: handle.clone(), reason, patience });
+        if get("type").is_some_and(|kind| kind.ends_with("TunnelAddress")) {
+            let dead = dead?;
+            return leak(format!("its node {dead} is gone"), Patience::Settle);
+        }
+        let (Some(namespace), Some(pod)) = (get("namespace"), get("pod")) else { return None };
+        let why = self.unused_by(namespace, pod, node, address)?;
+        // During a live migration the target waits for the address.
+        let other = |key: &str| owner.alternate_owner_attrs.get(key).map(String::as_str);
+        if let (Some(namespace), Some(pod)) = (other("namespace"), other("pod")) {
+            self.unused_by(namespace, pod, other("node"), address)?;
+        }
+        if let Some(machine) = get("vmi-name") {
+            let known = self.machines?;
+            let exists = known.contains(&(namespace.to_owned(), machine.to_owned()));
+            let why = format!("virtual machine {namespace}/{machine} is gone");
+            return if exists { None } else { leak(why, Patience::Machine) };
+        }
+        let patience = if dead.is_some() { Patience::Settle } else { Patience::Grace };
+        leak(why, patience)
+    }
+
+    /// Says why a pod does not use an address; `None` when it does, or is about to.
+    fn unused_by(
+        &self,
+        namespace: &str,
+        name: &str,
+        node: Option<&str>,
+        address: IpAddr,
+    ) -> Option<String> {
+        let Some(pod) = self.pods.get(&(namespace, name)) else {
+            return Some(format!("pod {namespace}/{name} is gone"));
+        };
+        let addresses = known_addresses(pod);
+        if is_over(pod) {
+            return Some(format!("pod {namespace}/{name} is over"));
+        }
+        if pod.spec.host_network {
+            return Some(format!("pod {namespace}/{name} uses its node's address"));
+        }
+        if addresses.contains(&address) {
+            return None;
+        }
+        if !addresses.is_empty() {
+            return Some(format!("pod {namespace}/{name} has other addresses"));
+        }
+        let elsewhere = pod.spec.node_name.as_deref().filter(|on| Some(*on) != node);
+        elsewhere.map(|on| format!("pod {namespace}/{name} is on node {on}"))
+    }
+}

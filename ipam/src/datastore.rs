@@ -1,0 +1,223 @@
+//! Single steps of the conversations with the datastore, which the allocator and the collector share. Every step is one
+//! compare-and-swap, and can be repeated.
+
+use std::time::Duration;
+
+use api::{AffinityState, BlockAffinity, IpamBlock, IpamHandle, Key, Resource};
+use ipnet::IpNet;
+use store::{DeletePreconditions, Store, StoreError, Stored, random::Random};
+
+use crate::{affinity, block, handle};
+
+/// Errors after which the state is read again and the step repeated.
+pub(crate) fn may_retry(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Conflict { .. }
+            | StoreError::AlreadyExists { .. }
+            | StoreError::NotFound { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::TooManyRequests { .. }
+    )
+}
+
+/// Waits a little longer after every attempt, never in step with others.
+pub(crate) async fn pause(attempt: u32) {
+    let full = Duration::from_millis(5 << attempt.min(7));
+    tokio::time::sleep(Random::from_entropy().jitter(full)).await;
+}
+
+/// Deletes exactly what was read: the revision guards it as Calico's soft delete followed by a UID precondition does,
+/// with one write instead of two.
+pub(crate) async fn delete_as_read<R: Resource>(
+    store: &impl Store,
+    object: &Stored<R>,
+) -> Result<(), StoreError> {
+    let preconditions =
+        DeletePreconditions { uid: object.meta().uid.clone(), revision: Some(object.revision()) };
+    match store.delete::<R>(&object.key(), &preconditions).await {
+        Err(StoreError::NotFound { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+/// Reads an object; absence is an answer.
+pub(crate) async fn find<R: Resource>(
+    store: &impl Store,
+    key: &Key,
+) -> Result<Option<Stored<R>>, StoreError> {
+    match store.get::<R>(key).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a block. One that is being deleted counts as absent, and its deletion is finished.
+pub(crate) async fn find_block(
+    store: &impl Store,
+    net: &IpNet,
+) -> Result<Option<Stored<IpamBlock>>, StoreError> {
+    let found = find::<IpamBlock>(store, &Key::cluster(api::cidr_name(net))).await?;
+    match found {
+        Some(stored) if stored.spec.deleted => {
+            delete_as_read(store, &stored).await?;
+            Ok(None)
+        }
+        found => Ok(found),
+    }
+}
+
+/// Writes a block; empty and owned by nobody, it is deleted instead. Returns what is stored.
+pub(crate) async fn save_block(
+    store: &impl Store,
+    mut changed: Stored<IpamBlock>,
+) -> Result<Option<Stored<IpamBlock>>, StoreError> {
+    if block::is_empty(&changed.spec) && changed.spec.affinity.is_none() {
+        delete_as_read(store, &changed).await?;
+        return Ok(None);
+    }
+    changed.spec.sequence_number += 1;
+    store.update(&changed).await.map(Some)
+}
+
+/// When a node's claim on a block ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum GiveBack {
+    /// Now: a block with addresses stays without an owner until the last one goes.
+    Always,
+    /// Only if the block is empty and was not written since (`None`: whenever it was written).
+    IfEmpty(Option<u64>),
+}
+
+/// Ends a node's claim on a block: affinity to `pendingDeletion`, block deleted or left without owner, affinity deleted.
+/// Returns whether the claim is gone; one that stays is confirmed again if somebody had begun to end it.
+pub(crate) async fn release_claim(
+    store: &impl Store,
+    node: &str,
+    net: &IpNet,
+    when: GiveBack,
+    tries: u32,
+) -> Result<bool, StoreError> {
+    let mut attempt = 0;
+    loop {
+        match release_claim_once(store, node, net, when).await {
+            Err(error) if may_retry(&error) && attempt < tries => {
+                attempt += 1;
+                pause(attempt).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn release_claim_once(
+    store: &impl Store,
+    node: &str,
+    net: &IpNet,
+    when: GiveBack,
+) -> Result<bool, StoreError> {
+    let key = Key::cluster(affinity::object_name(node, net));
+    let claim = find::<BlockAffinity>(store, &key).await?;
+    let owner = affinity::of_host(node);
+    let block = find_block(store, net).await?;
+    let block = block.filter(|block| block.spec.affinity.as_deref() == Some(&owner));
+    let stays = block.as_ref().is_some_and(|block| match when {
+        GiveBack::Always => false,
+        GiveBack::IfEmpty(sequence) => {
+            !block::is_empty(&block.spec)
+                || sequence.is_some_and(|sequence| sequence != block.spec.sequence_number)
+        }
+    });
+    if stays {
+        if let Some(mut claim) = claim
+            && claim.spec.state == AffinityState::PendingDeletion
+        {
+            claim.spec.state = AffinityState::Confirmed;
+            store.update(&claim).await?;
+        }
+        return Ok(false);
+    }
+    let claim = match claim {
+        Some(mut claim) if claim.spec.state != AffinityState::PendingDeletion => {
+            claim.spec.state = AffinityState::PendingDeletion;
+            Some(store.update(&claim).await?)
+        }
+        claim => claim,
+    };
+    if let Some(mut block) = block {
+        block.spec.affinity = None;
+        block.spec.affinity_claim_time = None;
+        save_block(store, block).await?;
+    }
+    if let Some(claim) = claim {
+        delete_as_read(store, &claim).await?;
+    }
+    Ok(true)
+}
+
+/// Makes a handle say that it has `count` addresses in a block; returns what is stored, `None` when it is gone.
+pub(crate) async fn write_handle<S: Store>(
+    store: &S,
+    cached: Option<Stored<IpamHandle>>,
+    id: &str,
+    block: &IpNet,
+    count: u32,
+    tries: u32,
+) -> Result<Option<Stored<IpamHandle>>, StoreError> {
+    let mut known = cached;
+    let key = Key::cluster(handle::object_name(id));
+    // Without a copy, a new handle is the likely case of an assignment and an existing one that of a release.
+    let mut read_first = known.is_none() && count == 0;
+    let mut attempt = 0;
+    loop {
+        let result = match read_first {
+            true => match find::<IpamHandle>(store, &key).await {
+                Ok(None) if count == 0 => return Ok(None),
+                Ok(found) => {
+                    known = found;
+                    read_first = false;
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+            false => write_handle_once(store, known.clone(), id, block, count).await,
+        };
+        match result {
+            Err(error) if may_retry(&error) && attempt < tries => {
+                read_first = true;
+                attempt += 1;
+                if !matches!(error, StoreError::AlreadyExists { .. }) {
+                    pause(attempt).await;
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn write_handle_once<S: Store>(
+    store: &S,
+    known: Option<Stored<IpamHandle>>,
+    id: &str,
+    block: &IpNet,
+    count: u32,
+) -> Result<Option<Stored<IpamHandle>>, StoreError> {
+    let Some(mut stored) = known else {
+        return store.create(&handle::new(id, block, count)).await.map(Some);
+    };
+    if stored.spec.deleted {
+        // Someone's soft delete that was not finished.
+        delete_as_read(store, &stored).await?;
+        return if count == 0 {
+            Ok(None)
+        } else {
+            store.create(&handle::new(id, block, count)).await.map(Some)
+        };
+    }
+    let changed = handle::set_count(&mut stored.spec, block, count);
+    if stored.spec.block.is_empty() {
+        return delete_as_read(store, &stored).await.map(|()| None);
+    }
+    if changed { store.update(&stored).await.map(Some) } else { Ok(Some(stored)) }
+}
