@@ -8,6 +8,7 @@ mod connection;
 mod fib;
 mod handle;
 mod listener;
+mod refused;
 mod socket_option;
 mod task;
 #[cfg(test)]
@@ -21,7 +22,7 @@ pub use self::{
     fib::{FibBatch, FibReceiver},
     handle::{Handle, Stopped},
 };
-use self::{listener::Listeners, task::Task};
+use self::{listener::Listeners, refused::RefusedSegments, task::Task};
 use crate::{Speaker, SpeakerConfig};
 
 /// Events that a slow subscriber may be behind.
@@ -89,6 +90,7 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         command_queue,
         events: events.clone(),
         fib,
+        refused: RefusedSegments::default(),
     };
     tokio::spawn(task.run());
     Ok((Handle::new(commands, events), fib_receiver))

@@ -154,7 +154,26 @@ pub(crate) enum Step<'a> {
     /// The peer ends the session.
     Notified(Notification),
     /// We must.
-    Fail(Notification),
+    Fail(Failure),
+}
+
+/// Why we end a session: what the peer is told, and what the operator is told beyond that.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) notification: Notification,
+    pub(crate) explanation: Option<String>,
+}
+
+impl Failure {
+    fn new(notification: Notification, explanation: String) -> Self {
+        Self { notification, explanation: Some(explanation) }
+    }
+}
+
+impl From<Notification> for Failure {
+    fn from(notification: Notification) -> Self {
+        Self { notification, explanation: None }
+    }
 }
 
 /// What a deadline means.
@@ -212,6 +231,10 @@ pub(crate) struct Session {
     pub(crate) signalled: bool,
     /// The driver has not asked for more since then.
     pub(crate) blocked_since: Option<Instant>,
+    /// What the peer said last, and when.
+    last_received: Option<(Kind, Instant)>,
+    /// Segments that the kernel had refused when this began.
+    pub(crate) refused_before: u64,
     hold: Option<Instant>,
     keepalive: Option<Instant>,
 }
@@ -231,6 +254,8 @@ impl Session {
             control: VecDeque::new(),
             signalled: false,
             blocked_since: None,
+            last_received: None,
+            refused_before: 0,
             hold: Some(deadline),
             keepalive: None,
         }
@@ -303,15 +328,16 @@ impl Session {
         identity: &Identity,
         now: Instant,
     ) -> Step<'a> {
+        self.last_received = Some((frame.kind, now));
         let step = match (frame.kind, self.stage) {
             (Kind::Notification, _) => match Notification::decode(frame.body) {
                 Ok(notification) => Step::Notified(notification),
-                Err(_) => Step::Fail(Notification::new(1, 2, [])),
+                Err(_) => Step::Fail(Notification::new(1, 2, []).into()),
             },
             (Kind::Open, Stage::DelayOpen | Stage::OpenSent) => {
                 match self.handle_open(frame.body, config, identity, now) {
                     Ok(()) => Step::Opened,
-                    Err(notification) => Step::Fail(notification),
+                    Err(failure) => Step::Fail(failure),
                 }
             }
             (Kind::Keepalive, Stage::OpenConfirm) => {
@@ -325,24 +351,25 @@ impl Session {
                 match wire::decode_route_refresh(frame.body) {
                     Ok(Some((family, refresh))) => Step::Refresh(family, refresh),
                     Ok(None) => Step::Nothing,
-                    Err(notification) => Step::Fail(notification),
+                    Err(notification) => Step::Fail(notification.into()),
                 }
             }
-            _ => Step::Fail(self.unexpected()),
+            (kind, _) => Step::Fail(self.unexpected(kind)),
         };
         self.restart_hold(now);
         step
     }
 
     /// RFC 6608.
-    fn unexpected(&self) -> Notification {
+    fn unexpected(&self, kind: Kind) -> Failure {
         let subcode = match self.stage {
             Stage::Connecting | Stage::DelayOpen => 0,
             Stage::OpenSent => 1,
             Stage::OpenConfirm => 2,
             Stage::Established => 3,
         };
-        Notification::new(5, subcode, [])
+        let explanation = format!("peer sent {kind} in state {}", self.state());
+        Failure::new(Notification::new(5, subcode, []), explanation)
     }
 
     fn handle_open(
@@ -351,16 +378,18 @@ impl Session {
         config: &PeerConfig,
         identity: &Identity,
         now: Instant,
-    ) -> Result<(), Notification> {
+    ) -> Result<(), Failure> {
         let theirs = Open::decode(body)?;
         let ours = identity.open(config);
         if theirs.asn != config.asn {
-            return Err(Notification::new(2, 2, []));
+            let explanation = format!("peer is AS {}, configured {}", theirs.asn, config.asn);
+            return Err(Failure::new(Notification::new(2, 2, []), explanation));
         }
         // RFC 6286 §2.2: equal identifiers are an error only within an AS.
         let internal = config.peer_type(identity.local_as) == PeerType::Internal;
         if internal && theirs.router_id == ours.router_id {
-            return Err(Notification::new(2, 3, []));
+            let explanation = format!("peer has our own BGP identifier {}", ours.router_id);
+            return Err(Failure::new(Notification::new(2, 3, []), explanation));
         }
         if self.stage == Stage::DelayOpen {
             self.send_open(config, identity, now);
@@ -372,7 +401,11 @@ impl Session {
                 .families
                 .iter()
                 .flat_map(|family| [1, 4, 0, family.afi().to_be_bytes()[1], 0, 1]);
-            return Err(Notification::new(2, 7, data.collect::<Vec<u8>>()));
+            let notification = Notification::new(2, 7, data.collect::<Vec<u8>>());
+            let theirs = theirs.capabilities.families();
+            let explanation =
+                format!("no address family in common: ours {}, theirs {theirs}", config.families);
+            return Err(Failure::new(notification, explanation));
         }
         self.stage = Stage::OpenConfirm;
         self.keepalive = (!negotiated.keepalive.is_zero()).then(|| now + negotiated.keepalive);
@@ -380,6 +413,19 @@ impl Session {
         self.their_open = Some(theirs);
         self.send(wire::keepalive());
         Ok(())
+    }
+
+    /// Says how the hold timer came to expire.
+    pub(crate) fn silence(&self, now: Instant) -> String {
+        let hold = self.negotiated.as_ref().map_or(OPEN_HOLD, |negotiated| negotiated.hold_time);
+        let last = match self.last_received {
+            Some((kind, at)) => {
+                let ago = now.saturating_duration_since(at).as_secs();
+                format!("last message {kind} {ago} s ago")
+            }
+            None => "the peer never said anything".to_owned(),
+        };
+        format!("hold timer expired after {} s: {last}", hold.as_secs())
     }
 
     fn restart_hold(&mut self, now: Instant) {

@@ -49,6 +49,8 @@ pub struct PeerSnapshot {
     pub since: Duration,
     /// What ended the last session or attempt.
     pub last_error: Option<String>,
+    /// Changes of state, oldest first; the oldest ones are forgotten.
+    pub history: Vec<TransitionSnapshot>,
     /// Its identifier, while a session is up.
     pub router_id: Option<RouterId>,
     /// Our address in the session.
@@ -75,6 +77,21 @@ pub struct PeerSnapshot {
     pub treated_as_withdraw: u64,
     /// Attributes that were ignored because of errors (RFC 7606).
     pub discarded_attributes: u64,
+}
+
+/// A session changed its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransitionSnapshot {
+    /// How long ago, the last time.
+    pub ago: Duration,
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+    /// Why, in words.
+    pub cause: String,
+    /// How often, when it happened again and again.
+    pub times: u32,
 }
 
 /// One prefix.

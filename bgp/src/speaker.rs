@@ -8,6 +8,7 @@ mod close;
 mod configure;
 mod connect;
 mod export;
+mod history;
 mod import;
 mod output;
 mod peer;
@@ -61,6 +62,8 @@ pub struct Speaker {
     down: Vec<InterfaceDown>,
     outputs: VecDeque<Output>,
     stopped: bool,
+    /// Counted by the kernel (see [`Speaker::set_refused_segments`]).
+    refused_segments: u64,
 }
 
 impl Speaker {
@@ -83,6 +86,7 @@ impl Speaker {
             down: Vec::new(),
             outputs: VecDeque::new(),
             stopped: false,
+            refused_segments: 0,
             // The rest comes with `configure`, as every later change does.
             config: SpeakerConfig::new(config.local_as, config.router_id),
         };

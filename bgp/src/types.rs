@@ -199,6 +199,17 @@ impl Families {
     }
 }
 
+impl fmt::Display for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.ipv4, self.ipv6) {
+            (true, true) => "ipv4 and ipv6",
+            (true, false) => "ipv4",
+            (false, true) => "ipv6",
+            (false, false) => "none",
+        })
+    }
+}
+
 impl FromIterator<Family> for Families {
     fn from_iter<I: IntoIterator<Item = Family>>(families: I) -> Self {
         let mut set = Self::NONE;

@@ -62,10 +62,26 @@ pub(super) async fn connect(
     let connection = request.connection;
     let input = match try_connect(&request, &config).await {
         Ok(stream) => Input::Connected(connection, stream),
-        Err(error) => Input::Closed(connection, format!("cannot connect: {error}")),
+        Err(error) => Input::Closed(connection, explain(&error, &request)),
     };
     // The speaker is gone otherwise.
     let _ = inputs.send(input).await;
+}
+
+fn explain(error: &io::Error, request: &ConnectRequest) -> String {
+    let remote = request.remote;
+    match (error.kind(), request.local) {
+        (io::ErrorKind::ConnectionRefused, _) => format!("nothing listens on {remote}"),
+        (io::ErrorKind::HostUnreachable, _) => {
+            format!("{} is unreachable: no neighbour answers for it", remote.ip())
+        }
+        (io::ErrorKind::NetworkUnreachable, _) => format!("no route to {}", remote.ip()),
+        (io::ErrorKind::TimedOut, _) => format!("{remote} does not answer"),
+        (io::ErrorKind::AddrNotAvailable, Some(local)) => {
+            format!("cannot connect from {local}: this machine does not have the address")
+        }
+        _ => format!("cannot connect to {remote}: {error}"),
+    }
 }
 
 async fn try_connect(request: &ConnectRequest, config: &PeerConfig) -> io::Result<TcpStream> {

@@ -18,6 +18,7 @@ use super::{
     fib::FibSender,
     handle::Command,
     listener::Listeners,
+    refused::RefusedSegments,
 };
 use crate::{ConnectRequest, ConnectionId, Output, PeerConfig, PeerEvent, Shutdown, Speaker};
 
@@ -38,6 +39,7 @@ pub(super) struct Task {
     pub(super) command_queue: mpsc::UnboundedReceiver<Command>,
     pub(super) events: broadcast::Sender<PeerEvent>,
     pub(super) fib: FibSender,
+    pub(super) refused: RefusedSegments,
 }
 
 fn now() -> Instant {
@@ -82,6 +84,9 @@ impl Task {
             }
             let time = now();
             if self.speaker.poll_timeout().is_some_and(|at| at <= time) {
+                if let Some(total) = self.refused.poll(time) {
+                    self.speaker.set_refused_segments(total);
+                }
                 self.speaker.handle_timeout(time);
             }
             self.drain_outputs();

@@ -203,6 +203,7 @@ impl Speaker {
             return;
         }
         peer.since = now;
+        peer.history.push(now, from, to, cause);
         let (peer, address) = (peer.config.name.clone(), peer.config.address);
         self.outputs.push_back(Output::Peer(PeerEvent {
             peer,

@@ -17,7 +17,8 @@ use crate::{
 const COLLISION_WINDOW: Duration = Duration::from_secs(5);
 
 impl Speaker {
-    fn new_connection(&mut self, session: Session) -> ConnectionId {
+    fn new_connection(&mut self, mut session: Session) -> ConnectionId {
+        session.refused_before = self.refused_segments;
         let connection = ConnectionId(self.next_connection);
         self.next_connection = self.next_connection.saturating_add(1);
         self.connections.insert(connection, session);

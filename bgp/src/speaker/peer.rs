@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ConnectionId;
+use super::{ConnectionId, history::History};
 use crate::{
     config::PeerConfig,
     session::{MessageCounters, State},
@@ -31,6 +31,7 @@ pub(super) struct Peer {
     pub(super) state: State,
     pub(super) since: Instant,
     pub(super) last_error: Option<String>,
+    pub(super) history: History,
     pub(super) was_established: bool,
     pub(super) without_capabilities: bool,
     /// Its own OPEN said that it restarts too.
@@ -61,6 +62,7 @@ impl Peer {
             state: State::Idle,
             since: now,
             last_error: None,
+            history: History::default(),
             was_established: false,
             without_capabilities: false,
             peer_restarting: false,

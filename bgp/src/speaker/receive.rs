@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use super::{ConnectionId, Speaker, close::Loss};
 use crate::{
+    config::PeerConfig,
     decision::Origination,
     rib::{PeerId, Source},
-    session::Step,
-    types::{Families, Family},
+    session::{Failure, Step},
+    types::{Asn, Families, Family},
     update_group::Sender,
     wire::{Notification, Refresh, next_frame},
 };
@@ -52,7 +53,15 @@ impl Speaker {
 
     /// We found an error: tells the peer and ends the session.
     pub(super) fn fail(&mut self, connection: ConnectionId, notification: Notification) {
-        let cause = format!("sent {notification}");
+        self.fail_because(connection, notification.into());
+    }
+
+    fn fail_because(&mut self, connection: ConnectionId, failure: Failure) {
+        let Failure { notification, explanation } = failure;
+        let cause = match explanation {
+            Some(explanation) => format!("{explanation} (sent {notification})"),
+            None => format!("sent {notification}"),
+        };
         self.lose(connection, Loss::Sent(notification), &cause);
     }
 
@@ -76,10 +85,10 @@ impl Speaker {
             Step::Update(body) => self.handle_update(id, connection, body),
             Step::Refresh(family, refresh) => self.handle_refresh(id, family, refresh),
             Step::Notified(notification) => {
-                let cause = format!("received {notification}");
+                let cause = received(&notification, &config, identity.local_as);
                 self.lose(connection, Loss::Received(notification), &cause);
             }
-            Step::Fail(notification) => self.fail(connection, notification),
+            Step::Fail(failure) => self.fail_because(connection, failure),
         }
     }
 
@@ -137,5 +146,20 @@ impl Speaker {
         if refresh == Refresh::Request {
             self.refresh_group(id, Families::from_iter([family]));
         }
+    }
+}
+
+/// Words for a notification of the peer, with what we know about its reason.
+fn received(notification: &Notification, config: &PeerConfig, local_as: Asn) -> String {
+    match (notification.code, notification.subcode) {
+        (2, 2) => {
+            let asn = config.local_as.unwrap_or(local_as);
+            format!("peer does not expect AS {asn} (received {notification})")
+        }
+        (2, 7) => format!(
+            "peer has no address family in common with {} (received {notification})",
+            config.families
+        ),
+        _ => format!("received {notification}"),
     }
 }

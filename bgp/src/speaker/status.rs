@@ -1,10 +1,10 @@
 //! The speaker described as plain data.
 
-use super::Speaker;
+use super::{Speaker, history::Transition};
 use crate::{
     decision::Decision,
     rib::{Entry, Path, PeerId, Rejection},
-    snapshot::{PathSnapshot, PeerSnapshot, RibEntry, Snapshot, Usage},
+    snapshot::{PathSnapshot, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot, Usage},
     types::Families,
 };
 
@@ -44,6 +44,7 @@ impl Speaker {
             state: peer.state,
             since: self.ago(peer.since),
             last_error: peer.last_error.clone(),
+            history: peer.history.iter().map(|each| self.transition(each)).collect(),
             router_id: negotiated.map(|each| each.router_id),
             local_address: session.and_then(|session| session.local),
             families: negotiated.map_or(Families::NONE, |each| each.families),
@@ -58,6 +59,17 @@ impl Speaker {
             treated_as_withdraw: peer.treated_as_withdraw,
             discarded_attributes: peer.discarded_attributes,
         })
+    }
+
+    fn transition(&self, transition: &Transition) -> TransitionSnapshot {
+        let Transition { at, from, to, cause, times } = transition;
+        TransitionSnapshot {
+            ago: self.ago(*at),
+            from: *from,
+            to: *to,
+            cause: cause.clone(),
+            times: *times,
+        }
     }
 
     fn rib_entry(&self, entry: &Entry<'_>) -> RibEntry {

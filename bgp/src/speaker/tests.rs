@@ -1,6 +1,7 @@
 mod collision;
 mod errors;
 mod graceful;
+mod history;
 mod lab;
 mod policy;
 mod routes;

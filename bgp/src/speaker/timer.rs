@@ -1,6 +1,6 @@
 //! Time passes.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{ConnectionId, Speaker, close::Loss};
 use crate::{rib::PeerId, session::Expired, wire::Notification};
@@ -61,16 +61,35 @@ impl Speaker {
                 self.report(id, "delay open timer expired");
             }
             Some(Expired::Connect) => {
-                self.lose(connection, Loss::Transport, "connection attempt timed out");
+                let remote = SocketAddr::new(config.address, config.port);
+                let cause = format!("{remote} does not answer");
+                let cause = self.suspect_password(connection, cause);
+                self.lose(connection, Loss::Transport, &cause);
             }
             Some(Expired::Hold) => {
+                let silence = self.connections.get(&connection).map(|each| each.silence(now));
+                let cause = self.suspect_password(connection, silence.unwrap_or_default());
                 let notification = Notification::HOLD_TIMER_EXPIRED;
-                self.lose(connection, Loss::Sent(notification), "hold timer expired");
+                self.lose(connection, Loss::Sent(notification), &cause);
             }
             Some(Expired::SendHold) => {
                 let notification = Notification::SEND_HOLD_TIMER_EXPIRED;
                 self.lose(connection, Loss::Sent(notification), "peer stopped reading");
             }
+        }
+    }
+
+    /// How many segments the kernel has refused so far because of a missing, unexpected or wrong TCP MD5 signature.
+    pub fn set_refused_segments(&mut self, total: u64) {
+        self.refused_segments = total;
+    }
+
+    /// A wrong TCP MD5 key looks like silence (RFC 2385 §2): adds what the kernel counted meanwhile.
+    fn suspect_password(&self, connection: ConnectionId, cause: String) -> String {
+        let before = self.connections.get(&connection).map_or(u64::MAX, |each| each.refused_before);
+        match self.refused_segments.saturating_sub(before) {
+            0 => cause,
+            count => format!("{cause} (TCP-MD5 mismatch suspected: {count} segments refused)"),
         }
     }
 

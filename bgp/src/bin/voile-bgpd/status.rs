@@ -2,7 +2,7 @@
 
 use bgp::{
     PathAttributes,
-    snapshot::{MessageCounters, PeerSnapshot, RibEntry, Snapshot, Usage},
+    snapshot::{MessageCounters, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot, Usage},
 };
 use serde_json::{Value, json};
 
@@ -42,6 +42,7 @@ fn peer(peer: &PeerSnapshot) -> Value {
         "state": peer.state.to_string(),
         "sinceSeconds": peer.since.as_secs(),
         "lastError": peer.last_error,
+        "history": peer.history.iter().map(transition).collect::<Vec<_>>(),
         "routerId": peer.router_id.map(|id| id.to_string()),
         "localAddress": peer.local_address.map(|address| address.to_string()),
         "families": families(peer.families),
@@ -55,6 +56,16 @@ fn peer(peer: &PeerSnapshot) -> Value {
         "prefixesAdvertised": peer.prefixes_advertised,
         "treatedAsWithdraw": peer.treated_as_withdraw,
         "discardedAttributes": peer.discarded_attributes,
+    })
+}
+
+fn transition(transition: &TransitionSnapshot) -> Value {
+    json!({
+        "secondsAgo": transition.ago.as_secs(),
+        "from": transition.from.to_string(),
+        "to": transition.to.to_string(),
+        "cause": transition.cause,
+        "times": transition.times,
     })
 }
 
