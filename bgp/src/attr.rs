@@ -177,6 +177,31 @@ pub struct PathAttributes {
 }
 
 impl PathAttributes {
+    /// Returns the AS of ONLY_TO_CUSTOMER (RFC 9234 §5). It is kept among the unread ones: without roles it goes on as
+    /// it came.
+    pub fn only_to_customer(&self) -> Option<Asn> {
+        let found = self.unknown.iter().find(|each| each.code == code::OTC)?;
+        Some(Asn(u32::from_be_bytes(<[u8; 4]>::try_from(found.value.as_slice()).ok()?)))
+    }
+
+    /// Attaches ONLY_TO_CUSTOMER unless it is there.
+    pub fn mark_only_to_customer(&mut self, asn: Asn) {
+        if self.only_to_customer().is_none() {
+            let flags = flag::OPTIONAL | flag::TRANSITIVE;
+            let value = asn.0.to_be_bytes().to_vec();
+            self.unknown.push(UnknownAttribute { flags, code: code::OTC, value });
+            self.unknown.sort_by_key(|unknown| unknown.code);
+        }
+    }
+
+    /// Attaches a community unless it is there.
+    pub fn add_community(&mut self, community: Community) {
+        if !self.has(community) {
+            self.communities.push(community);
+            self.communities.sort_unstable();
+        }
+    }
+
     /// Says whether the community is attached.
     pub fn has(&self, community: Community) -> bool {
         self.communities.contains(&community)

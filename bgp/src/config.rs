@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     filter::Policy,
-    types::{Asn, Families, PeerType, RouterId},
+    types::{Asn, Families, PeerType, Role, RouterId},
 };
 
 /// The well-known port.
@@ -107,6 +107,16 @@ pub struct PeerConfig {
     pub graceful_restart: bool,
     /// How long stale routes live after the peer is back, waiting for End-of-RIB.
     pub stale_time: Duration,
+    /// How long peers may keep our routes after the restart time, as a last resort; not announced when absent. Peers'
+    /// own announcements are honoured together with [`PeerConfig::graceful_restart`] (RFC 9494).
+    pub long_lived_stale_time: Option<Duration>,
+    /// Whether the session is about to be shut down: our routes carry GRACEFUL_SHUTDOWN, and those of the peer are the
+    /// last choice (RFC 8326).
+    pub graceful_shutdown: bool,
+    /// What we are to an external peer (RFC 9234).
+    pub role: Option<Role>,
+    /// Whether the peer must announce its role.
+    pub role_strict: bool,
     /// Whether to announce extended messages.
     pub extended_message: bool,
     /// LOCAL_PREF of routes sent to an internal peer that have none. Calico's BIRD wants 2147482623 (metric 1024).
@@ -123,8 +133,10 @@ pub struct PeerConfig {
     pub allow_own_as: usize,
     /// Most prefixes to accept from the peer; the session ends beyond it.
     pub max_prefixes: Option<usize>,
-    /// Wait after too many prefixes.
-    pub max_prefixes_wait: Duration,
+    /// Percentage of [`PeerConfig::max_prefixes`] that is warned about.
+    pub max_prefixes_warning: u8,
+    /// Wait after too many prefixes; until [`Speaker::reset`](crate::Speaker::reset) when absent.
+    pub max_prefixes_wait: Option<Duration>,
     /// What to accept.
     pub import: Policy,
     /// What to announce.
@@ -156,6 +168,10 @@ impl PeerConfig {
             idle_hold_max: Duration::from_secs(30),
             graceful_restart: true,
             stale_time: Duration::from_secs(360),
+            long_lived_stale_time: None,
+            graceful_shutdown: false,
+            role: None,
+            role_strict: false,
             extended_message: true,
             local_pref: 100,
             next_hop: NextHopMode::Auto,
@@ -164,7 +180,8 @@ impl PeerConfig {
             route_reflector_client: false,
             allow_own_as: 0,
             max_prefixes: None,
-            max_prefixes_wait: Duration::from_secs(300),
+            max_prefixes_warning: 75,
+            max_prefixes_wait: Some(Duration::from_secs(300)),
             import: Policy::accept(),
             export: Policy::accept(),
         }
@@ -186,7 +203,9 @@ impl PeerConfig {
             next_hop_ipv6: other.next_hop_ipv6,
             route_reflector_client: other.route_reflector_client,
             allow_own_as: other.allow_own_as,
+            graceful_shutdown: other.graceful_shutdown,
             max_prefixes: other.max_prefixes,
+            max_prefixes_warning: other.max_prefixes_warning,
             max_prefixes_wait: other.max_prefixes_wait,
             import: other.import.clone(),
             export: other.export.clone(),

@@ -9,7 +9,7 @@ mod tests;
 use std::{fmt, net::IpAddr};
 
 use crate::{
-    attr::{AttrSet, DEFAULT_LOCAL_PREF},
+    attr::{AttrSet, Community, DEFAULT_LOCAL_PREF},
     types::{Asn, PeerType, RouterId},
 };
 
@@ -18,6 +18,8 @@ use crate::{
 pub enum Why {
     /// There is no other usable path.
     OnlyPath,
+    /// Others outlived their peer by long (RFC 9494 §4.4).
+    LongLivedStale,
     /// Originated by this speaker. Comes first: a peer must not outbid us for our own routes with LOCAL_PREF.
     LocalOrigin,
     /// Higher LOCAL_PREF.
@@ -42,6 +44,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OnlyPath => "only path",
+            Self::LongLivedStale => "not long-lived stale",
             Self::LocalPref => "local preference",
             Self::LocalOrigin => "local origin",
             Self::AsPathLength => "AS path length",
@@ -140,7 +143,8 @@ pub(crate) fn decide(mut left: Vec<Candidate<'_>>, multipath: Multipath) -> Opti
 type Step = (Why, fn(&Candidate<'_>) -> u64);
 
 /// Smaller is better. MED comes after the origin; it is no plain order.
-const EQUAL_COST_STEPS: [Step; 5] = [
+const EQUAL_COST_STEPS: [Step; 6] = [
+    (Why::LongLivedStale, |path| u64::from(path.attributes.has(Community::LLGR_STALE))),
     (Why::LocalOrigin, |path| u64::from(path.from.peer_type.is_some())),
     (Why::LocalPref, |path| u64::from(u32::MAX.saturating_sub(local_pref(path)))),
     (Why::AsPathLength, |path| u64::try_from(path.attributes.as_path.0.len()).unwrap_or(u64::MAX)),

@@ -8,10 +8,11 @@
 //! |---|---|
 //! | 4271, 4760, 2545, 5492, 6793, 9072 | the protocol, IPv4 and IPv6 unicast, capabilities, four-octet AS numbers |
 //! | 7606, 7607, 6286, 6608, 9774 | what an error costs; AS 0; identifiers; AS_SET refused |
-//! | 2918, 7313 | route refresh (enhanced: understood, not announced) |
-//! | 4724, 8538 | graceful restart, helper and restarting side, notifications, hard reset |
+//! | 2918, 7313 | route refresh, with markers |
+//! | 4724, 8538, 9494 | graceful restart, also long-lived, helper and restarting side; notifications, hard reset |
 //! | 4456 | route reflection |
-//! | 1997, 4360, 8092, 8326 | communities |
+//! | 1997, 4360, 8092, 8326 | communities, graceful shutdown |
+//! | 9234 | roles, ONLY_TO_CUSTOMER |
 //! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
 //! | 2385, 5082 | TCP MD5 and GTSM (`driver`) |
 //!
@@ -41,5 +42,5 @@ pub use self::{
         ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute, Output,
         PeerEvent, Shutdown, Speaker,
     },
-    types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, RouterId},
+    types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

@@ -44,6 +44,7 @@ pub(crate) enum Rejection {
     OwnOriginator,
     OwnCluster,
     NextHop,
+    RouteLeak,
     Policy,
 }
 

@@ -17,10 +17,10 @@ use crate::{
     config::PeerConfig,
     random::Random,
     rib::PeerId,
-    types::{Asn, Families, Family, PeerType, RouterId},
+    types::{Asn, Families, Family, PeerType, Role, RouterId},
     wire::{
-        self, Capabilities, Frame, GracefulRestart, Kind, MAX_EXTENDED_MESSAGE, MAX_MESSAGE,
-        Notification, Open, Refresh,
+        self, Capabilities, Frame, GracefulRestart, Kind, LongLivedFamily, MAX_EXTENDED_MESSAGE,
+        MAX_MESSAGE, Notification, Open, Refresh,
     },
 };
 
@@ -87,7 +87,21 @@ pub(crate) struct Negotiated {
     pub(crate) graceful: Option<GracefulRestart>,
     /// Notifications keep the routes (RFC 8538).
     pub(crate) notification_keeps: bool,
+    /// The peer knows long-lived graceful restart, and how long its routes may live, if we honour it (RFC 9494).
+    pub(crate) long_lived: Option<Vec<LongLivedFamily>>,
+    /// The peer can send everything again (RFC 2918).
+    pub(crate) refresh: bool,
+    /// Refreshes have a beginning and an end (RFC 7313).
+    pub(crate) enhanced_refresh: bool,
     pub(crate) router_id: RouterId,
+}
+
+impl Negotiated {
+    /// Families that the peer went on forwarding while it was away for long (RFC 9494 §4.2).
+    pub(crate) fn long_lived_forwarding(&self) -> Families {
+        let kept = self.long_lived.iter().flatten().filter(|each| each.forwarding);
+        kept.filter_map(|each| Family::from_wire(each.afi, each.safi)).collect()
+    }
 }
 
 /// What a session must know of its surroundings to open.
@@ -117,6 +131,9 @@ impl Identity {
     }
 
     fn capabilities(&self, config: &PeerConfig, local_as: Asn) -> Capabilities {
+        let internal = config.peer_type(self.local_as) == PeerType::Internal;
+        // RFC 9234 §4.1: only between systems.
+        let roles = config.role.filter(|_| !internal).map(Role::number).into_iter().collect();
         let graceful_restart = config.graceful_restart.then(|| GracefulRestart {
             restarting: self.restarting,
             notification: true,
@@ -134,11 +151,27 @@ impl Identity {
         Capabilities {
             multiprotocol: config.families.iter().map(|family| (family.afi(), 1)).collect(),
             route_refresh: true,
+            enhanced_route_refresh: true,
+            roles,
+            long_lived: config.graceful_restart.then(|| self.long_lived(config)),
             extended_message: config.extended_message,
             four_octet_as: Some(local_as),
             graceful_restart,
             ..Capabilities::default()
         }
+    }
+
+    /// RFC 9494 §4.1; no families when we only help others.
+    fn long_lived(&self, config: &PeerConfig) -> Vec<LongLivedFamily> {
+        let Some(time) = config.long_lived_stale_time else { return Vec::new() };
+        let stale_time = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).min(0x00ff_ffff);
+        let families = config.families.iter().map(|family| LongLivedFamily {
+            afi: family.afi(),
+            safi: 1,
+            forwarding: self.forwarding,
+            stale_time,
+        });
+        families.collect()
     }
 }
 
@@ -391,6 +424,9 @@ impl Session {
             let explanation = format!("peer has our own BGP identifier {}", ours.router_id);
             return Err(Failure::new(Notification::new(2, 3, []), explanation));
         }
+        if !internal {
+            check_role(config, &theirs)?;
+        }
         if self.stage == Stage::DelayOpen {
             self.send_open(config, identity, now);
         }
@@ -479,6 +515,23 @@ impl Session {
     }
 }
 
+/// RFC 9234 §4.2.
+fn check_role(config: &PeerConfig, theirs: &Open) -> Result<(), Failure> {
+    let Some(own) = config.role else { return Ok(()) };
+    let wanted = own.counterpart();
+    let explanation = match theirs.capabilities.roles.as_slice() {
+        [] if !config.role_strict => return Ok(()),
+        [] => format!("peer announces no role, but must be {wanted}"),
+        [role] if *role == wanted.number() => return Ok(()),
+        [role] => match Role::from_number(*role) {
+            Some(role) => format!("peer says it is {role}, but must be {wanted} to us as {own}"),
+            None => format!("peer announces the unknown role {role}"),
+        },
+        roles => format!("peer announces several roles: {roles:?}"),
+    };
+    Err(Failure::new(Notification::new(2, 11, []), explanation))
+}
+
 fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
     let (mine, other) = (&ours.capabilities, &theirs.capabilities);
     let hold_time = Duration::from_secs(u64::from(ours.hold_time.min(theirs.hold_time)));
@@ -492,6 +545,10 @@ fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
         limit: if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
         hold_time,
         keepalive,
+        // RFC 9494 §4.1: nothing without graceful restart.
+        long_lived: other.long_lived.clone().filter(|_| graceful.is_some()),
+        refresh: other.route_refresh,
+        enhanced_refresh: mine.enhanced_route_refresh && other.enhanced_route_refresh,
         notification_keeps: graceful.as_ref().is_some_and(|graceful| graceful.notification),
         graceful,
         router_id: theirs.router_id,

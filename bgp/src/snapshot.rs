@@ -69,6 +69,8 @@ pub struct PeerSnapshot {
     pub received: MessageCounters,
     /// Prefixes the peer announced.
     pub prefixes_received: usize,
+    /// Whether that is close to the limit.
+    pub near_limit: bool,
     /// Those that import policy and loop checks let through.
     pub prefixes_accepted: usize,
     /// Prefixes we announced.

@@ -10,10 +10,12 @@ mod connect;
 mod export;
 mod history;
 mod import;
+mod operate;
 mod output;
 mod peer;
 mod receive;
 mod restart;
+mod stale;
 mod status;
 #[cfg(test)]
 mod tests;

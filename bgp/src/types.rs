@@ -182,6 +182,12 @@ impl Families {
         Self { ipv4: self.ipv4 && other.ipv4, ipv6: self.ipv6 && other.ipv6 }
     }
 
+    /// Returns the families of either set.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
+    }
+
     /// Returns the families of this set that are not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
@@ -232,6 +238,70 @@ impl fmt::Display for PeerType {
         f.write_str(match self {
             Self::External => "eBGP",
             Self::Internal => "iBGP",
+        })
+    }
+}
+
+/// What we are to an external peer (RFC 9234 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The peer pays us for transit.
+    Provider,
+    /// We are a route server.
+    RouteServer,
+    /// We are a client of a route server.
+    RouteServerClient,
+    /// We pay the peer for transit.
+    Customer,
+    /// Neither pays.
+    Peer,
+}
+
+impl Role {
+    /// Returns the number of the capability.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Provider => 0,
+            Self::RouteServer => 1,
+            Self::RouteServerClient => 2,
+            Self::Customer => 3,
+            Self::Peer => 4,
+        }
+    }
+
+    /// Returns the role of a number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Provider,
+            1 => Self::RouteServer,
+            2 => Self::RouteServerClient,
+            3 => Self::Customer,
+            4 => Self::Peer,
+            _ => return None,
+        })
+    }
+
+    /// Returns the role that the other side must have (RFC 9234 §4.2).
+    #[must_use]
+    pub const fn counterpart(self) -> Self {
+        match self {
+            Self::Provider => Self::Customer,
+            Self::Customer => Self::Provider,
+            Self::RouteServer => Self::RouteServerClient,
+            Self::RouteServerClient => Self::RouteServer,
+            Self::Peer => Self::Peer,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Provider => "provider",
+            Self::RouteServer => "rs-server",
+            Self::RouteServerClient => "rs-client",
+            Self::Customer => "customer",
+            Self::Peer => "peer",
         })
     }
 }

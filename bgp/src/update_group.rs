@@ -25,6 +25,7 @@ use crate::{
     attr::{AttrSet, Interner},
     rib::{Chosen, PeerId, Rib, SlotId},
     types::{Families, Family, PeerType, Prefix},
+    wire::{Refresh, encode_route_refresh},
 };
 
 /// A member this far behind is given up (no buffering without bound).
@@ -69,8 +70,18 @@ struct Joiner {
     families: Families,
     /// What it has from the group it was in before.
     had: Vec<Prefix>,
-    /// Answers a request of a member: no End-of-RIB.
-    refresh: bool,
+    then: Then,
+}
+
+/// What ends a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// A new session's table is complete.
+    EndOfRib,
+    /// Answers a request of a member.
+    Nothing,
+    /// The same, between markers (RFC 7313 §4).
+    EndOfRefresh,
 }
 
 /// How paths' sources look to export rules.
@@ -149,13 +160,14 @@ impl UpdateGroup {
 
     /// Adds a peer; it gets the whole table with the next flush. `had` is what it got from another group before.
     pub(crate) fn join(&mut self, peer: PeerId, had: Vec<Prefix>) {
-        self.joiners.push(Joiner { peer, families: self.key.families, had, refresh: false });
+        self.joiners.push(Joiner { peer, families: self.key.families, had, then: Then::EndOfRib });
     }
 
     /// Sends a member everything again.
-    pub(crate) fn refresh(&mut self, peer: PeerId, families: Families) {
+    pub(crate) fn refresh(&mut self, peer: PeerId, families: Families, enhanced: bool) {
         if self.members.contains_key(&peer) {
-            self.joiners.push(Joiner { peer, families, had: Vec::new(), refresh: true });
+            let then = if enhanced { Then::EndOfRefresh } else { Then::Nothing };
+            self.joiners.push(Joiner { peer, families, had: Vec::new(), then });
         }
     }
 
@@ -401,14 +413,23 @@ impl UpdateGroup {
                 batch.announce(set, PeerId::LOCAL, id, prefix);
             }
         }
+        if joiner.then == Then::EndOfRefresh {
+            let begin = |family| encode_route_refresh(family, Refresh::Begin);
+            private.extend(joiner.families.iter().map(begin));
+        }
         let packer = Packer { four_octet_as: self.key.four_octet_as, limit: self.key.limit };
         for bucket in &batch.buckets {
             private.extend(
                 packer.announce(bucket.family, &bucket.set, &bucket.prefixes).into_iter().flatten(),
             );
         }
-        if !joiner.refresh {
-            private.extend(joiner.families.iter().map(end_of_rib));
+        let families = joiner.families.iter();
+        match joiner.then {
+            Then::EndOfRib => private.extend(families.map(end_of_rib)),
+            Then::EndOfRefresh => {
+                private.extend(families.map(|family| encode_route_refresh(family, Refresh::End)));
+            }
+            Then::Nothing => (),
         }
         self.members.insert(joiner.peer, Member { private, cursor: self.log_end() });
         self.withdraw_leftovers(joiner, rib);

@@ -12,7 +12,7 @@ pub(crate) mod update;
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use self::{
-    capability::{AddPath, Capabilities, GracefulRestart, GracefulRestartFamily},
+    capability::{AddPath, Capabilities, GracefulRestart, GracefulRestartFamily, LongLivedFamily},
     notification::{Cease, Notification},
     open::Open,
 };
@@ -179,7 +179,8 @@ pub fn decode_route_refresh(body: &[u8]) -> Result<Option<(Family, Refresh)>, No
     };
     // RFC 7313 §5: only those two have a fixed length.
     if refresh != Refresh::Request && !reader.is_empty() {
-        return Err(Notification::new(7, 1, body));
+        let whole = message(Kind::RouteRefresh, |out| out.put_slice(body));
+        return Err(Notification::new(7, 1, &*whole));
     }
     Ok(Family::from_wire(afi, safi).map(|family| (family, refresh)))
 }

@@ -15,16 +15,30 @@ impl Community {
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
     /// The sender is about to go (RFC 8326).
     pub const GRACEFUL_SHUTDOWN: Self = Self(0xffff_0000);
+    /// The route outlived its peer by long (RFC 9494): the last choice.
+    pub const LLGR_STALE: Self = Self(0xffff_0006);
+    /// The route must not outlive its peer by long (RFC 9494).
+    pub const NO_LLGR: Self = Self(0xffff_0007);
+    /// Traffic to the prefix shall be discarded (RFC 7999).
+    pub const BLACKHOLE: Self = Self(0xffff_029a);
+
+    /// Those with a name.
+    const NAMED: [(Self, &str); 7] = [
+        (Self::NO_EXPORT, "no-export"),
+        (Self::NO_ADVERTISE, "no-advertise"),
+        (Self::NO_EXPORT_SUBCONFED, "no-export-subconfed"),
+        (Self::GRACEFUL_SHUTDOWN, "graceful-shutdown"),
+        (Self::LLGR_STALE, "llgr-stale"),
+        (Self::NO_LLGR, "no-llgr"),
+        (Self::BLACKHOLE, "blackhole"),
+    ];
 }
 
 impl fmt::Display for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NO_EXPORT => f.write_str("no-export"),
-            Self::NO_ADVERTISE => f.write_str("no-advertise"),
-            Self::NO_EXPORT_SUBCONFED => f.write_str("no-export-subconfed"),
-            Self::GRACEFUL_SHUTDOWN => f.write_str("graceful-shutdown"),
-            Self(value) => write!(f, "{}:{}", value >> 16, value & 0xffff),
+        match Self::NAMED.iter().find(|(community, _)| community == self) {
+            Some((_, name)) => f.write_str(name),
+            None => write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff),
         }
     }
 }
@@ -69,13 +83,7 @@ impl FromStr for Community {
     type Err = MalformedCommunity;
 
     fn from_str(text: &str) -> Result<Self, MalformedCommunity> {
-        let known = [
-            Self::NO_EXPORT,
-            Self::NO_ADVERTISE,
-            Self::NO_EXPORT_SUBCONFED,
-            Self::GRACEFUL_SHUTDOWN,
-        ];
-        if let Some(known) = known.iter().find(|each| each.to_string() == text) {
+        if let Some((known, _)) = Self::NAMED.iter().find(|(_, name)| *name == text) {
             return Ok(*known);
         }
         let halves = text

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{ConnectionId, Output, PeerEvent, Speaker};
 use crate::{
     rib::PeerId,
-    session::State,
-    types::Families,
+    session::{Negotiated, State},
+    types::{Families, Family},
     wire::{Cease, Kind, Notification},
 };
 
@@ -14,6 +14,19 @@ use crate::{
 const STABLE: Duration = Duration::from_secs(30);
 /// How soon to connect again after the peer went away in an orderly way.
 const QUICK: Duration = Duration::from_secs(1);
+
+/// Until the operator says otherwise.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// What stays of a peer's routes when its session is lost.
+#[derive(Debug, Default)]
+struct Kept {
+    families: Families,
+    /// For how long, at first.
+    time: Duration,
+    /// For how much longer.
+    long_lived: Vec<(Family, Duration)>,
+}
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -57,7 +70,8 @@ impl Speaker {
         let kept = session.negotiated.as_ref().and_then(|each| {
             let restart = each.graceful.as_ref().filter(|_| graceful)?;
             let time = Duration::from_secs(u64::from(restart.restart_time));
-            Some((restart.families().and(each.families), time))
+            let families = restart.families().and(each.families);
+            Some(Kept { families, time, long_lived: long_lived_times(each, families) })
         });
         let lasted = session.established_at.map(|at| self.now.saturating_duration_since(at));
         let farewell = match &loss {
@@ -100,19 +114,25 @@ impl Speaker {
     }
 
     /// The session is over: routes go, or stay as stale ones for a while (RFC 4724 §4.2).
-    fn session_down(&mut self, id: PeerId, kept: Option<(Families, Duration)>) {
+    fn session_down(&mut self, id: PeerId, kept: Option<Kept>) {
         self.leave_group(id);
-        let (families, time) = kept.unwrap_or((Families::NONE, Duration::ZERO));
-        self.rib.remove_all(id, Families::BOTH.without(families), false);
-        // What was stale already has had its chance.
-        self.rib.remove_all(id, families, true);
-        self.rib.mark_stale(id, families);
         let now = self.now;
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.stale = families;
-            peer.stale_until = (!families.is_empty()).then(|| now + time);
-            peer.end_of_rib = Families::NONE;
-        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Kept { families, time, long_lived } = kept.unwrap_or_default();
+        peer.long_lived.retain(|family, _| families.contains(*family));
+        peer.long_lived_times = long_lived;
+        peer.stale = families;
+        peer.stale_until = (!families.is_empty()).then(|| now + time);
+        peer.end_of_rib = Families::NONE;
+        let refreshing = std::mem::take(&mut peer.refreshing);
+        peer.refresh_until = None;
+        // What was stale already has had its chance, except that long-lived routes stay (RFC 9494 §4.2), and that a
+        // refresh only asked to hear a valid route again.
+        let spared: Families = peer.long_lived.keys().copied().collect();
+        let flushed = families.without(spared).without(refreshing);
+        self.rib.remove_all(id, Families::BOTH.without(families), false);
+        self.rib.remove_all(id, flushed, true);
+        self.rib.mark_stale(id, families);
     }
 
     fn plan_retry(
@@ -164,15 +184,17 @@ impl Speaker {
     /// Too many prefixes: ends the session for a longer while.
     pub(super) fn exceed_prefixes(&mut self, connection: ConnectionId, limit: usize) {
         let Some((session, peer)) = self.peer_of(connection) else { return };
-        let (id, wait) = (session.peer, peer.config.max_prefixes_wait);
+        let (id, wait) = (session.peer, peer.config.max_prefixes_wait.unwrap_or(FOREVER));
         let keeps = session.negotiated.as_ref().is_some_and(|each| each.notification_keeps);
         let cease = Notification::cease(Cease::MaximumPrefixes);
         let cease = if keeps { cease.into_hard_reset() } else { cease };
         let cause = format!("peer announced more than {limit} prefixes");
-        self.lose(connection, Loss::Final(Some(cease)), &cause);
         let until = self.now + wait;
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.refuse_until = Some(until);
+        }
+        self.lose(connection, Loss::Final(Some(cease)), &cause);
+        if let Some(peer) = self.peers.get_mut(&id) {
             peer.retry_at = (!peer.config.passive).then_some(until);
         }
     }
@@ -218,4 +240,15 @@ impl Speaker {
     pub(super) fn ago(&self, at: Instant) -> Duration {
         self.now.saturating_duration_since(at)
     }
+}
+
+/// RFC 9494 §4.2: of the families that graceful restart keeps.
+fn long_lived_times(negotiated: &Negotiated, kept: Families) -> Vec<(Family, Duration)> {
+    let announced = negotiated.long_lived.iter().flatten();
+    let times = announced.filter_map(|each| {
+        let family = Family::from_wire(each.afi, each.safi).filter(|each| kept.contains(*each))?;
+        let time = Duration::from_secs(u64::from(each.stale_time));
+        (!time.is_zero()).then_some((family, time))
+    });
+    times.collect()
 }

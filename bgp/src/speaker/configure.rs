@@ -79,7 +79,7 @@ impl Speaker {
     }
 
     /// Ends all connections to a peer for good.
-    fn end_sessions(&mut self, id: PeerId, cease: &Notification, cause: &str) {
+    pub(super) fn end_sessions(&mut self, id: PeerId, cease: &Notification, cause: &str) {
         let Some(peer) = self.peers.get(&id) else { return };
         let connections: BTreeSet<_> = peer.connections().collect();
         for connection in connections {
@@ -93,6 +93,7 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.stale = Families::NONE;
             peer.stale_until = None;
+            peer.long_lived.clear();
             peer.failures = 0;
             peer.refuse_until = None;
         }
@@ -127,7 +128,10 @@ impl Speaker {
             self.rib.set_source(id, source);
             self.set_sender(id, router_id);
         }
-        if new.import != old.import || new.allow_own_as != old.allow_own_as {
+        if new.import != old.import
+            || new.allow_own_as != old.allow_own_as
+            || new.graceful_shutdown != old.graceful_shutdown
+        {
             self.reimport(id);
         }
         if new.route_reflector_client != old.route_reflector_client {

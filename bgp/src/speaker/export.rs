@@ -119,6 +119,9 @@ impl Speaker {
             own_ipv4: own(config.next_hop_ipv4, IpAddr::is_ipv4),
             own_ipv6: own(config.next_hop_ipv6, IpAddr::is_ipv6),
             local_pref: config.local_pref,
+            graceful_shutdown: config.graceful_shutdown,
+            role: config.role,
+            long_lived: negotiated.long_lived.is_some(),
             export: config.export.clone(),
         })
     }
@@ -165,9 +168,9 @@ impl Speaker {
         self.enter_group(id, had);
     }
 
-    pub(super) fn refresh_group(&mut self, id: PeerId, families: Families) {
+    pub(super) fn refresh_group(&mut self, id: PeerId, families: Families, enhanced: bool) {
         if let Some(group) = self.groups.iter_mut().find(|group| group.has(id)) {
-            group.refresh(id, families);
+            group.refresh(id, families, enhanced);
         }
     }
 

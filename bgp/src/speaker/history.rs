@@ -6,6 +6,8 @@ use crate::session::State;
 
 /// Transitions remembered per peer.
 const LENGTH: usize = 32;
+/// Longest cycle whose repetitions are counted: connecting, connected, refused, waited.
+const CYCLE: usize = 4;
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub(super) struct Transition {
     pub(super) from: State,
     pub(super) to: State,
     pub(super) cause: String,
-    /// How often it happened in a row, with the same other transition in between at most.
+    /// How often it happened, with few others in between.
     pub(super) times: u32,
 }
 
@@ -23,11 +25,13 @@ pub(super) struct Transition {
 pub(super) struct History(VecDeque<Transition>);
 
 impl History {
-    /// Remembers a transition. A peer that is down fails in the same two steps again and again: these are counted, so
+    /// Remembers a transition. A peer that is down fails in the same few steps again and again: these are counted, so
     /// that they do not push out what came before.
     pub(super) fn push(&mut self, at: Instant, from: State, to: State, cause: &str) {
         let alike = |old: &Transition| old.from == from && old.to == to && old.cause == cause;
-        let repeated = self.0.len().checked_sub(2).filter(|index| self.0.get(*index).is_some_and(alike));
+        let recent = self.0.len().saturating_sub(CYCLE);
+        let repeated = self.0.range(recent..).rposition(alike);
+        let repeated = repeated.map(|index| index.saturating_add(recent));
         let times = match repeated.and_then(|index| self.0.remove(index)) {
             Some(old) => old.times.saturating_add(1),
             None => 1,

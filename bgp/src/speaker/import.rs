@@ -12,7 +12,7 @@ use crate::{
     filter::{Action, Source, Subject},
     rib::{Path, PeerId, Rejection},
     session::Negotiated,
-    types::{Families, Family, PeerType, Prefix},
+    types::{Asn, Families, Family, PeerType, Prefix, Role},
     wire::{
         Nlri, Notification,
         update::{MP_REACH, MP_UNREACH, Parts, Reach, attributes},
@@ -42,11 +42,25 @@ impl Speaker {
             self.fail(connection, notification);
             return;
         }
-        if let Some(limit) = config.max_prefixes
-            && self.rib.count(id).received > limit
-        {
-            self.exceed_prefixes(connection, limit);
+        if let Some(limit) = config.max_prefixes {
+            self.check_limit(id, connection, limit);
         }
+    }
+
+    /// RFC 4486 §4, with a warning before.
+    fn check_limit(&mut self, id: PeerId, connection: ConnectionId, limit: usize) {
+        let received = self.rib.count(id).received;
+        if received > limit {
+            self.exceed_prefixes(connection, limit);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let percent = usize::from(peer.config.max_prefixes_warning);
+        let near = received.saturating_mul(100) >= limit.saturating_mul(percent);
+        if near && !peer.near_limit {
+            tracing::warn!(peer = %peer.config.name, received, limit, "close to max-prefixes");
+        }
+        peer.near_limit = near;
     }
 
     fn import(
@@ -185,6 +199,7 @@ impl Speaker {
         set: &Arc<AttrSet>,
     ) -> Result<Arc<AttrSet>, Rejection> {
         self.check_loops(importer, set)?;
+        let only_to_customer = check_leak(importer, set)?;
         let subject = Subject {
             prefix: *prefix,
             attributes: set,
@@ -196,9 +211,9 @@ impl Speaker {
             return Err(Rejection::Policy);
         }
         // RFC 8326 §4.2.
-        let leaving =
-            importer.peer_type == PeerType::External && set.has(Community::GRACEFUL_SHUTDOWN);
-        if verdict.operations.is_empty() && !leaving {
+        let leaving = importer.config.graceful_shutdown
+            || importer.peer_type == PeerType::External && set.has(Community::GRACEFUL_SHUTDOWN);
+        if verdict.operations.is_empty() && !leaving && only_to_customer.is_none() {
             return Ok(Arc::clone(set));
         }
         let mut attributes: PathAttributes = (***set).clone();
@@ -207,6 +222,9 @@ impl Speaker {
         }
         if leaving {
             attributes.local_pref = Some(0);
+        }
+        if let Some(asn) = only_to_customer {
+            attributes.mark_only_to_customer(asn);
         }
         Ok(self.interner.intern(attributes))
     }
@@ -257,29 +275,35 @@ impl Speaker {
         self.peers.get(&id).is_some_and(|peer| peer.config.address.is_loopback())
     }
 
-    /// The peer has sent everything: what is still stale is gone (RFC 4724 §4.2).
-    fn end_of_rib(&mut self, id: PeerId, family: Family) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.end_of_rib.insert(family);
-        if peer.stale.contains(family) {
-            peer.stale.remove(family);
-            if peer.stale.is_empty() {
-                peer.stale_until = None;
-            }
-            self.rib.remove_all(id, Families::from_iter([family]), true);
-        }
-    }
-
     /// Runs import policy again over what a peer sent.
     pub(super) fn reimport(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get(&id) else { return };
         let config = Arc::clone(&peer.config);
         let peer_type = config.peer_type(self.config.local_as);
+        let long_lived: Families = peer.long_lived.keys().copied().collect();
         let importer = Importer { id, config: &config, peer_type };
         for (prefix, path) in self.rib.paths_of(id) {
-            let accepted = self.accept(&importer, &prefix, &path.received);
+            let mut accepted = self.accept(&importer, &prefix, &path.received);
+            if path.stale && long_lived.contains(prefix.family()) {
+                accepted = self.mark_long_lived(accepted);
+            }
             self.rib.insert(prefix, Path { accepted, ..path });
         }
+    }
+}
+
+/// RFC 9234 §5, on receipt: refuses leaks; returns the AS to mark the route with.
+fn check_leak(importer: &Importer<'_>, set: &AttrSet) -> Result<Option<Asn>, Rejection> {
+    let Some(role) = importer.config.role.filter(|_| importer.peer_type == PeerType::External)
+    else {
+        return Ok(None);
+    };
+    let asn = importer.config.asn;
+    match (role, set.only_to_customer()) {
+        (Role::Provider | Role::RouteServer, Some(_)) => Err(Rejection::RouteLeak),
+        (Role::Peer, Some(other)) if other != asn => Err(Rejection::RouteLeak),
+        (Role::Customer | Role::RouteServerClient | Role::Peer, None) => Ok(Some(asn)),
+        _ => Ok(None),
     }
 }
 

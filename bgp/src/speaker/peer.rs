@@ -1,6 +1,7 @@
 //! A configured peer: its connections, when to try again, and its stale routes.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use super::{ConnectionId, history::History};
 use crate::{
     config::PeerConfig,
     session::{MessageCounters, State},
-    types::Families,
+    types::{Families, Family},
 };
 
 #[derive(Debug)]
@@ -41,6 +42,15 @@ pub(super) struct Peer {
     /// Families with stale routes, and when to forget them.
     pub(super) stale: Families,
     pub(super) stale_until: Option<Instant>,
+    /// How long the peer's routes may live beyond that, as of its last session (RFC 9494).
+    pub(super) long_lived_times: Vec<(Family, Duration)>,
+    /// Families whose stale routes do so, and when to forget them.
+    pub(super) long_lived: BTreeMap<Family, Instant>,
+    /// Families that the peer is sending again, and when to stop waiting for the end (RFC 7313).
+    pub(super) refreshing: Families,
+    pub(super) refresh_until: Option<Instant>,
+    /// The operator was warned about the number of prefixes.
+    pub(super) near_limit: bool,
     pub(super) sent: MessageCounters,
     pub(super) received: MessageCounters,
     /// Messages whose routes counted as withdrawn, and attributes that were discarded (RFC 7606).
@@ -69,11 +79,23 @@ impl Peer {
             end_of_rib: Families::NONE,
             stale: Families::NONE,
             stale_until: None,
+            long_lived_times: Vec::new(),
+            long_lived: BTreeMap::new(),
+            refreshing: Families::NONE,
+            refresh_until: None,
+            near_limit: false,
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
             treated_as_withdraw: 0,
             discarded_attributes: 0,
         }
+    }
+
+    /// Returns when something is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let long_lived = self.long_lived.values().min().copied();
+        let fixed = [self.retry_at, self.stale_until, self.refuse_until, self.refresh_until];
+        fixed.into_iter().chain([long_lived]).flatten().min()
     }
 
     /// Returns the other connection to the peer.

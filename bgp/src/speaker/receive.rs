@@ -8,9 +8,9 @@ use crate::{
     decision::Origination,
     rib::{PeerId, Source},
     session::{Failure, Step},
-    types::{Asn, Families, Family},
+    types::{Asn, Families},
     update_group::Sender,
-    wire::{Notification, Refresh, next_frame},
+    wire::{Notification, next_frame},
 };
 
 impl Speaker {
@@ -109,10 +109,15 @@ impl Speaker {
         let graceful = negotiated.graceful.as_ref();
         peer.peer_restarting = graceful.is_some_and(|each| each.restarting);
         let (config, stale) = (Arc::clone(&peer.config), peer.stale);
-        // RFC 4724 §4.2: what the peer did not keep forwarding is gone.
+        // RFC 4724 §4.2, RFC 9494 §4.2: what the peer did not keep forwarding is gone.
+        let longer: Families = peer.long_lived.keys().copied().collect();
         let preserved = graceful.map_or(Families::NONE, |each| each.forwarding());
+        let preserved = preserved.without(longer);
+        let preserved = preserved.or(negotiated.long_lived_forwarding().and(longer));
         let waiting = stale.and(preserved).and(negotiated.families);
         peer.stale = waiting;
+        peer.long_lived.retain(|family, _| waiting.contains(*family));
+        peer.near_limit = false;
         peer.stale_until = (!waiting.is_empty()).then(|| now + config.stale_time);
         self.rib.remove_all(id, stale.without(waiting), true);
         let peer_type = config.peer_type(self.config.local_as);
@@ -139,13 +144,6 @@ impl Speaker {
         let peer_type = peer.config.peer_type(self.config.local_as);
         let client = peer.config.route_reflector_client;
         self.senders.insert(id, Sender::Peer { peer_type, client, router_id });
-    }
-
-    fn handle_refresh(&mut self, id: PeerId, family: Family, refresh: Refresh) {
-        // We do not announce RFC 7313, so markers mean nothing.
-        if refresh == Refresh::Request {
-            self.refresh_group(id, Families::from_iter([family]));
-        }
     }
 }
 

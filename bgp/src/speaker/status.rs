@@ -54,6 +54,7 @@ impl Speaker {
             sent: peer.sent,
             received: peer.received,
             prefixes_received: count.received,
+            near_limit: peer.near_limit,
             prefixes_accepted: count.accepted,
             prefixes_advertised: self.advertised(id),
             treated_as_withdraw: peer.treated_as_withdraw,
@@ -99,6 +100,7 @@ fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
             Rejection::OwnOriginator => "we originated it",
             Rejection::OwnCluster => "it passed our reflection cluster",
             Rejection::NextHop => "the next hop is no router we could send to",
+            Rejection::RouteLeak => "a route leak: the peer may not pass it on to us (RFC 9234)",
             Rejection::Policy => "import policy",
         });
     }

@@ -2,18 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use super::{ConnectionId, Speaker, close::Loss};
+use super::{ConnectionId, Speaker, close::Loss, peer::Peer};
 use crate::{rib::PeerId, session::Expired, wire::Notification};
 
 impl Speaker {
     /// Returns when [`Speaker::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.connections.values().filter_map(|session| session.next_deadline());
-        let peers = self
-            .peers
-            .values()
-            .flat_map(|peer| [peer.retry_at, peer.stale_until, peer.refuse_until])
-            .flatten();
+        let peers = self.peers.values().filter_map(Peer::next_deadline);
         let restart = self.restart.iter().map(|restart| restart.next_deadline(self.now));
         sessions.chain(peers).chain(restart).min()
     }
@@ -41,6 +37,10 @@ impl Speaker {
             let Some(peer) = self.peers.get(&id) else { continue };
             if is_due(peer.stale_until) {
                 self.forget_stale(id);
+            }
+            self.long_lived_timeout(id);
+            if self.peers.get(&id).is_some_and(|peer| is_due(peer.refresh_until)) {
+                self.refresh_timeout(id);
             }
             if self.peers.get(&id).is_some_and(|peer| is_due(peer.retry_at)) {
                 self.connect(id);
@@ -91,13 +91,5 @@ impl Speaker {
             0 => cause,
             count => format!("{cause} (TCP-MD5 mismatch suspected: {count} segments refused)"),
         }
-    }
-
-    /// The peer did not come back, or did not repeat these routes (RFC 4724 §4.2).
-    fn forget_stale(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let families = std::mem::take(&mut peer.stale);
-        peer.stale_until = None;
-        self.rib.remove_all(id, families, true);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     attr::{Community, NextHop, PathAttributes},
     config::NextHopMode,
     filter::{Action, Policy, Source, Subject},
-    types::{Asn, Families, Family, PeerType, Prefix, RouterId},
+    types::{Asn, Families, Family, PeerType, Prefix, Role, RouterId},
 };
 
 /// Everything that makes announcements to two peers the same.
@@ -23,6 +23,11 @@ pub(crate) struct GroupKey {
     pub(crate) own_ipv4: Option<IpAddr>,
     pub(crate) own_ipv6: Option<IpAddr>,
     pub(crate) local_pref: u32,
+    /// The sessions are about to end (RFC 8326).
+    pub(crate) graceful_shutdown: bool,
+    pub(crate) role: Option<Role>,
+    /// The peers know long-lived graceful restart.
+    pub(crate) long_lived: bool,
     pub(crate) export: Policy,
 }
 
@@ -40,6 +45,7 @@ pub(crate) enum Withheld {
     Community(Community),
     Policy(String),
     NoNextHop(Family),
+    RouteLeak,
 }
 
 impl fmt::Display for Withheld {
@@ -50,6 +56,9 @@ impl fmt::Display for Withheld {
             }
             Self::Community(community) => write!(f, "carries {community}"),
             Self::Policy(why) => write!(f, "rejected by export policy: {why}"),
+            Self::RouteLeak => {
+                f.write_str("carries ONLY_TO_CUSTOMER, and the peer is none (RFC 9234)")
+            }
             Self::NoNextHop(family) => write!(f, "no address of ours for {family}"),
         }
     }
@@ -80,6 +89,11 @@ pub(crate) fn outgoing(
     for operation in verdict.operations {
         operation.apply(&mut attributes);
     }
+    if key.graceful_shutdown {
+        // RFC 8326 §4.1.
+        attributes.add_community(Community::GRACEFUL_SHUTDOWN);
+        attributes.local_pref = Some(0);
+    }
     attributes.next_hop = Some(next_hop(key, prefix.family(), path, sender)?);
     match key.peer_type {
         PeerType::External => make_external(key, &mut attributes),
@@ -98,6 +112,15 @@ fn check_scope(key: &GroupKey, path: &PathAttributes, sender: &Sender) -> Result
         if let Some(community) = barred.iter().find(|each| path.has(**each)) {
             return Err(Withheld::Community(*community));
         }
+    }
+    // RFC 9494 §4.3.
+    if path.has(Community::LLGR_STALE) && !key.long_lived {
+        return Err(Withheld::Community(Community::LLGR_STALE));
+    }
+    // RFC 9234 §5.
+    let upwards = [Some(Role::Customer), Some(Role::Peer), Some(Role::RouteServerClient)];
+    if key.is_external() && upwards.contains(&key.role) && path.only_to_customer().is_some() {
+        return Err(Withheld::RouteLeak);
     }
     // RFC 4456 §6: between internal peers only to or from a client.
     match sender {
@@ -134,6 +157,10 @@ fn next_hop(
 }
 
 fn make_external(key: &GroupKey, attributes: &mut PathAttributes) {
+    // RFC 9234 §5: for customers, peers and clients of a route server only.
+    if matches!(key.role, Some(Role::Provider | Role::Peer | Role::RouteServer)) {
+        attributes.mark_only_to_customer(key.local_as);
+    }
     attributes.as_path.prepend(key.local_as);
     attributes.local_pref = None;
     attributes.originator_id = None;

@@ -10,6 +10,8 @@ const ROUTE_REFRESH: u8 = 2;
 const EXTENDED_MESSAGE: u8 = 6;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
+const ROLE: u8 = 9;
+const LONG_LIVED: u8 = 71;
 const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
 
@@ -30,6 +32,10 @@ pub struct Capabilities {
     pub graceful_restart: Option<GracefulRestart>,
     /// RFC 7911; understood, never announced by us.
     pub add_path: Vec<AddPath>,
+    /// RFC 9234: one, unless the peer contradicts itself.
+    pub roles: Vec<u8>,
+    /// RFC 9494; without families the speaker only understands what others announce.
+    pub long_lived: Option<Vec<LongLivedFamily>>,
     /// Codes of capabilities that we do not know.
     pub unknown: Vec<u8>,
 }
@@ -56,6 +62,19 @@ pub struct GracefulRestartFamily {
     pub safi: u8,
     /// F: forwarding went on during the restart.
     pub forwarding: bool,
+}
+
+/// One family of the long-lived graceful restart capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// AFI.
+    pub afi: u16,
+    /// SAFI.
+    pub safi: u8,
+    /// F: forwarding went on during the restart.
+    pub forwarding: bool,
+    /// Seconds that stale routes may live; 24 bits.
+    pub stale_time: u32,
 }
 
 /// One family of the add-path capability.
@@ -124,6 +143,13 @@ impl Capabilities {
                     self.add_path.push(AddPath { afi, safi, mode });
                 }
             }
+            ROLE => {
+                let role = value.u8()?;
+                if !self.roles.contains(&role) {
+                    self.roles.push(role);
+                }
+            }
+            LONG_LIVED => self.long_lived = Some(decode_long_lived(value)?),
             _ => self.unknown.push(code),
         }
         Ok(())
@@ -149,6 +175,12 @@ impl Capabilities {
         }
         if let Some(restart) = &self.graceful_restart {
             encode_graceful_restart(restart, out);
+        }
+        for role in &self.roles {
+            out.put_slice(&[ROLE, 1, *role]);
+        }
+        if let Some(families) = &self.long_lived {
+            encode_long_lived(families, out);
         }
         if !self.add_path.is_empty() {
             let length = self.add_path.len().saturating_mul(4);
@@ -191,5 +223,28 @@ fn encode_graceful_restart(restart: &GracefulRestart, out: &mut BytesMut) {
     for family in &restart.families {
         out.put_u16(family.afi);
         out.put_slice(&[family.safi, if family.forwarding { 0x80 } else { 0 }]);
+    }
+}
+
+/// RFC 9494 §3: AFI, SAFI, flags, 24 bits of seconds.
+fn decode_long_lived(mut value: Reader<'_>) -> Result<Vec<LongLivedFamily>, Truncated> {
+    let mut families = Vec::new();
+    while !value.is_empty() {
+        let (afi, safi, flags) = (value.u16()?, value.u8()?, value.u8()?);
+        let [a, b, c] = value.array::<3>()?;
+        let stale_time = u32::from_be_bytes([0, a, b, c]);
+        families.push(LongLivedFamily { afi, safi, forwarding: flags & 0x80 != 0, stale_time });
+    }
+    Ok(families)
+}
+
+fn encode_long_lived(families: &[LongLivedFamily], out: &mut BytesMut) {
+    let length = families.len().saturating_mul(7);
+    out.put_slice(&[LONG_LIVED, u8::try_from(length).unwrap_or(0)]);
+    for family in families {
+        out.put_u16(family.afi);
+        out.put_slice(&[family.safi, if family.forwarding { 0x80 } else { 0 }]);
+        let [_, time @ ..] = family.stale_time.min(0x00ff_ffff).to_be_bytes();
+        out.put_slice(&time);
     }
 }

@@ -171,6 +171,7 @@ impl Notification {
             (6, 9) => "hard reset",
             (6, 10) => "BFD down",
             (6, _) => "cease",
+            (7, 1) => "invalid message length",
             (7, _) => "route refresh error",
             (8, _) => "send hold timer expired",
             _ => return None,

@@ -30,6 +30,7 @@ fn open_both_ways() {
         restart_time: 120,
         families: vec![GracefulRestartFamily { afi: 1, safi: 1, forwarding: true }],
     };
+    let long_lived = LongLivedFamily { afi: 1, safi: 1, forwarding: true, stale_time: 3600 };
     let full = Capabilities {
         multiprotocol: vec![(1, 1), (2, 1)],
         route_refresh: true,
@@ -38,14 +39,16 @@ fn open_both_ways() {
         four_octet_as: Some(Asn(70000)),
         graceful_restart: Some(graceful),
         add_path: vec![AddPath { afi: 1, safi: 1, mode: 3 }],
+        roles: vec![3],
+        long_lived: Some(vec![long_lived]),
         unknown: Vec::new(),
     };
     let cases = [
         (open(65001, Capabilities::default()), "001d01 04 fde9 005a 0a000001 00"),
         (
             open(70000, full),
-            "004501 04 5ba0 005a 0a000001 28 0226 010400010001 010400020001 0200 4600 0600 \
-             410400011170 4006c07800010180 450400010103",
+            "005101 04 5ba0 005a 0a000001 34 0232 010400010001 010400020001 0200 4600 0600 \
+             410400011170 4006c07800010180 090103 4707000101 80 000e10 450400010103",
         ),
     ];
     for (value, text) in cases {

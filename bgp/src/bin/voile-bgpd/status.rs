@@ -52,6 +52,7 @@ fn peer(peer: &PeerSnapshot) -> Value {
         "sent": counters(&peer.sent),
         "received": counters(&peer.received),
         "prefixesReceived": peer.prefixes_received,
+        "nearLimit": peer.near_limit,
         "prefixesAccepted": peer.prefixes_accepted,
         "prefixesAdvertised": peer.prefixes_advertised,
         "treatedAsWithdraw": peer.treated_as_withdraw,

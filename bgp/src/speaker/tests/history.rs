@@ -24,7 +24,20 @@ fn a_peer_that_is_down_does_not_push_out_what_came_before() {
     lab.kill(1);
     lab.mend(0, 1);
     lab.run(1000);
-    check(&mut lab, expect![[r#""#]]);
+    check(
+        &mut lab,
+        expect![[r#"
+        Idle -> Active: configured
+        Active -> Connect: connecting
+        Connect -> OpenSent: TCP connection established
+        OpenSent -> OpenConfirm: received OPEN
+        OpenConfirm -> Established: received KEEPALIVE
+        Established -> Active: hold timer expired after 90 s: last message UPDATE 90 s ago
+        Connect -> Active: 10.0.0.2:179 does not answer x5
+        Active -> Connect: connecting x232
+        Connect -> Active: connection refused x227
+    "#]],
+    );
 }
 
 #[test]
@@ -34,7 +47,14 @@ fn silence_after_a_wrong_key_is_explained_by_the_kernels_counters() {
     lab.run_for(std::time::Duration::from_millis(500));
     lab.speaker(0).set_refused_segments(7);
     lab.run(10);
-    check(&mut lab, expect![[r#""#]]);
+    check(
+        &mut lab,
+        expect![[r#"
+        Idle -> Active: configured
+        Connect -> Active: 10.0.0.2:179 does not answer (TCP-MD5 mismatch suspected: 7 segments refused)
+        Active -> Connect: connecting x2
+    "#]],
+    );
 }
 
 #[test]
@@ -47,12 +67,27 @@ fn disagreements_of_open_are_named_on_both_sides() {
     configs[0].peers[0].idle_hold_max = std::time::Duration::from_secs(5);
     let mut lab = Lab::new(configs.clone());
     lab.run(1);
-    check(&mut lab, expect![[r#""#]]);
+    check(
+        &mut lab,
+        expect![[r#"
+        Idle -> Active: configured
+        Active -> OpenSent: peer connected
+        OpenSent -> Idle: no address family in common: ours ipv6, theirs ipv4 (sent 2/7 unsupported capability)
+    "#]],
+    );
     configs[0].peers[0].families = Families::IPV4;
     configs[0].router_id = configs[1].router_id;
     let now = lab.now;
     lab.speaker(0).configure(configs[0].clone(), now);
     lab.run(20);
-    check(&mut lab, expect![[r#""#]]);
+    check(
+        &mut lab,
+        expect![[r#"
+            Idle -> Active: configured
+            Idle -> Active: waited long enough after the error x3
+            Active -> OpenSent: peer connected x4
+            OpenSent -> Idle: peer has our own BGP identifier 10.0.0.2 (sent 2/3 bad BGP identifier) x4
+        "#]],
+    );
     assert_ne!(lab.state(0, 1), State::Established);
 }

@@ -41,7 +41,9 @@ fn hold_timer_expiry_notifies_then_retries() {
     lab.mend(0, 1);
     lab.run(20);
     assert_eq!(lab.state(0, 1), State::Established);
-    assert!(lab.tell().contains("r0 r1: Established -> Active (hold timer expired after 90 s: last message UPDATE 90 s ago)"));
+    assert!(lab.tell().contains(
+        "r0 r1: Established -> Active (hold timer expired after 90 s: last message UPDATE 90 s ago)"
+    ));
 }
 
 #[test]
@@ -76,7 +78,12 @@ fn the_wrong_as_is_refused_with_growing_waits() {
     let mut lab = Lab::new(configs);
     lab.run(100);
     let story = lab.tell();
-    assert!(story.contains("r0 r1: OpenSent -> Idle (peer is AS 65002, configured 65003 (sent 2/2 bad peer AS))"), "{story}");
+    assert!(
+        story.contains(
+            "r0 r1: OpenSent -> Idle (peer is AS 65002, configured 65003 (sent 2/2 bad peer AS))"
+        ),
+        "{story}"
+    );
     assert!(story.contains("r1 r0: OpenConfirm -> Active (peer does not expect AS 65002 (received 2/2 bad peer AS))"), "{story}");
     let attempts = story.matches("r0 r1: Active -> Connect").count();
     assert!((5..=10).contains(&attempts), "{attempts}");

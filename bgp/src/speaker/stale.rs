@@ -1,0 +1,144 @@
+//! Routes that outlive what they were learned in: a session (RFC 4724), the restart time (RFC 9494), a refresh (RFC 7313).
+
+use std::{sync::Arc, time::Duration};
+
+use super::Speaker;
+use crate::{
+    attr::{AttrSet, Community, PathAttributes},
+    rib::{Path, PeerId, Rejection},
+    types::{Families, Family},
+    wire::Refresh,
+};
+
+/// How long a refresh may take (RFC 7313 §4: "an upper bound").
+const REFRESH_TIME: Duration = Duration::from_secs(600);
+
+impl Speaker {
+    /// The peer did not come back, or did not repeat these routes (RFC 4724 §4.2). Unless they may live longer.
+    pub(super) fn forget_stale(&mut self, id: PeerId) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.stale_until = None;
+        let mut begins = Vec::new();
+        if peer.established.is_none() {
+            for (family, time) in &peer.long_lived_times {
+                if peer.stale.contains(*family) {
+                    // RFC 9494 §4.2: the timer of an earlier loss goes on.
+                    peer.long_lived.entry(*family).or_insert(now + *time);
+                    begins.push(*family);
+                }
+            }
+        }
+        let longer: Families = peer.long_lived.keys().copied().collect();
+        let gone = peer.stale.without(longer);
+        peer.stale = peer.stale.and(longer);
+        self.rib.remove_all(id, gone, true);
+        if !begins.is_empty() {
+            self.begin_long_lived(id, begins.into_iter().collect());
+        }
+    }
+
+    /// RFC 9494 §4.2: marked, and without those that must not live on.
+    fn begin_long_lived(&mut self, id: PeerId, families: Families) {
+        for (prefix, path) in self.rib.paths_of(id) {
+            if !path.stale || !families.contains(prefix.family()) {
+                continue;
+            }
+            if path.received.has(Community::NO_LLGR) {
+                self.rib.remove(&prefix, id);
+            } else {
+                let accepted = self.mark_long_lived(path.accepted);
+                self.rib.insert(prefix, Path { accepted, ..path });
+            }
+        }
+    }
+
+    pub(super) fn mark_long_lived(
+        &mut self,
+        accepted: Result<Arc<AttrSet>, Rejection>,
+    ) -> Result<Arc<AttrSet>, Rejection> {
+        let mut attributes: PathAttributes = (**accepted?).clone();
+        attributes.add_community(Community::LLGR_STALE);
+        Ok(self.interner.intern(attributes))
+    }
+
+    /// Long enough (RFC 9494 §4.2, Long-lived Stale Time).
+    pub(super) fn long_lived_timeout(&mut self, id: PeerId) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let over = peer.long_lived.iter().filter(|(_, until)| **until <= now);
+        let over: Families = over.map(|(family, _)| *family).collect();
+        if over.is_empty() {
+            return;
+        }
+        peer.long_lived.retain(|family, _| !over.contains(*family));
+        peer.stale = peer.stale.without(over);
+        if peer.stale.is_empty() {
+            peer.stale_until = None;
+        }
+        self.rib.remove_all(id, over, true);
+    }
+
+    /// The peer has sent everything: what is still stale is gone (RFC 4724 §4.2).
+    pub(super) fn end_of_rib(&mut self, id: PeerId, family: Family) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.end_of_rib.insert(family);
+        peer.long_lived.remove(&family);
+        if peer.stale.contains(family) {
+            peer.stale.remove(family);
+            if peer.stale.is_empty() {
+                peer.stale_until = None;
+            }
+            self.rib.remove_all(id, Families::from_iter([family]), true);
+        }
+    }
+
+    pub(super) fn handle_refresh(&mut self, id: PeerId, family: Family, refresh: Refresh) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let session = peer.established.and_then(|connection| self.connections.get(&connection));
+        let Some(negotiated) = session.and_then(|session| session.negotiated.as_ref()) else {
+            return;
+        };
+        if !negotiated.families.contains(family) {
+            return;
+        }
+        let enhanced = negotiated.enhanced_refresh;
+        // RFC 7313 §4: before End-of-RIB the table is on its way anyway.
+        let premature = negotiated.graceful.is_some() && !peer.end_of_rib.contains(family);
+        match refresh {
+            Refresh::Request => {
+                self.refresh_group(id, Families::from_iter([family]), enhanced);
+            }
+            Refresh::Begin if enhanced && !premature => self.begin_refresh(id, family),
+            Refresh::End if enhanced && peer.refreshing.contains(family) => {
+                self.end_refresh(id, Families::from_iter([family]));
+            }
+            Refresh::Begin | Refresh::End => {
+                tracing::debug!(peer = %peer.config.name, %family, ?refresh, "ignored a marker");
+            }
+        }
+    }
+
+    fn begin_refresh(&mut self, id: PeerId, family: Family) {
+        let until = self.now + REFRESH_TIME;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.refreshing.insert(family);
+        peer.refresh_until = Some(until);
+        self.rib.mark_stale(id, Families::from_iter([family]));
+    }
+
+    fn end_refresh(&mut self, id: PeerId, families: Families) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.refreshing = peer.refreshing.without(families);
+        if peer.refreshing.is_empty() {
+            peer.refresh_until = None;
+        }
+        self.rib.remove_all(id, families, true);
+    }
+
+    pub(super) fn refresh_timeout(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        tracing::warn!(peer = %peer.config.name, "the end of a refresh did not come");
+        self.end_refresh(id, peer.refreshing);
+    }
+}

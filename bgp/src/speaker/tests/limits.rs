@@ -1,0 +1,107 @@
+//! Too many prefixes, shutting down gracefully, operators' commands.
+
+use std::time::Duration;
+
+use super::lab::Lab;
+use crate::{Community, State};
+
+fn limited(wait: Option<Duration>) -> Lab {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        peer.max_prefixes = Some(4);
+        peer.max_prefixes_wait = wait;
+    });
+    (1..=4).for_each(|number| lab.originate(1, &format!("10.{number}.0.0/16")));
+    lab.run(5);
+    lab
+}
+
+#[test]
+fn too_many_prefixes_end_the_session_for_a_while() {
+    let mut lab = limited(Some(Duration::from_secs(60)));
+    assert_eq!(lab.fibs[0].len(), 4);
+    lab.originate(1, "10.5.0.0/16");
+    lab.run(1);
+    assert_eq!(lab.state(0, 1), State::Idle);
+    assert_eq!(lab.fibs[0].len(), 0);
+    let cause = "received 6/9 hard reset (6/1 maximum number of prefixes reached)";
+    assert!(lab.peer(1, 0).history.iter().any(|each| each.cause == cause));
+    lab.withdraw(1, "10.5.0.0/16");
+    lab.run(50);
+    assert_eq!(lab.state(0, 1), State::Idle);
+    lab.run(30);
+    assert_eq!(lab.fibs[0].len(), 4);
+}
+
+#[test]
+fn without_a_wait_only_the_operator_brings_it_back() {
+    let mut lab = limited(None);
+    lab.originate(1, "10.5.0.0/16");
+    lab.run(100_000);
+    assert_eq!(lab.state(0, 1), State::Idle);
+    lab.withdraw(1, "10.5.0.0/16");
+    let now = lab.now;
+    assert!(lab.speaker(0).reset("r1", "", now));
+    assert!(!lab.speaker(0).reset("r7", "", now));
+    lab.run(20);
+    assert_eq!(lab.fibs[0].len(), 4);
+}
+
+#[test]
+fn a_warning_comes_once_before_the_limit() {
+    let mut lab = limited(None);
+    // 3 of 4 are 75 %.
+    assert!(lab.peer(0, 1).near_limit);
+    lab.withdraw(1, "10.1.0.0/16");
+    lab.withdraw(1, "10.2.0.0/16");
+    lab.run(1);
+    lab.originate(1, "10.4.0.0/16");
+    lab.run(1);
+    assert!(!lab.peer(0, 1).near_limit);
+}
+
+#[test]
+fn a_reset_tells_the_other_operator_why() {
+    let mut lab = Lab::pair(1, 2);
+    lab.run(5);
+    let now = lab.now;
+    assert!(lab.speaker(0).reset("r1", "cable moves", now));
+    lab.run(3);
+    assert_eq!(
+        lab.peer(1, 0).last_error.as_deref(),
+        Some("received 6/9 hard reset (6/4 administrative reset \"cable moves\")")
+    );
+    assert_eq!(lab.state(0, 1), State::Established);
+}
+
+/// RFC 8326: r1 has two ways to r0's prefix; the one that is about to go is left before it goes.
+#[test]
+fn graceful_shutdown_moves_traffic_away_first() {
+    let mut lab = Lab::mesh(&[1, 2, 3, 4], &[(0, 1), (0, 2), (1, 3), (2, 3)]);
+    lab.originate(0, "10.0.0.0/16");
+    lab.originate(3, "10.3.0.0/16");
+    lab.run(5);
+    assert_eq!(lab.fib(3), "10.0.0.0/16 via 10.0.0.2 10.0.0.3\n");
+    lab.tell();
+    let mut config = lab.speaker(0).config().clone();
+    config.peers[0].graceful_shutdown = true;
+    let now = lab.now;
+    lab.speaker(0).configure(config, now);
+    lab.run(1);
+    // Both directions, r1 itself included, and no session was touched.
+    assert_eq!(lab.fib(0), "10.3.0.0/16 via 10.0.0.3\n");
+    let rib = lab.speaker(1).snapshot(true).rib;
+    let path = rib[0].paths.iter().find(|path| path.peer.as_deref() == Some("r0")).unwrap();
+    assert!(path.attributes.has(Community::GRACEFUL_SHUTDOWN));
+    assert_eq!(path.attributes.local_pref, Some(0));
+    assert_eq!(lab.fib(1).lines().next(), Some("10.0.0.0/16 via 10.0.0.4"));
+    assert_eq!(lab.tell(), "\n");
+}
+
+#[test]
+fn graceful_shutdown_inside_a_system_is_a_low_preference() {
+    let mut lab = Lab::pair_with(1, 1, |peer| peer.graceful_shutdown = peer.name == "r1");
+    lab.originate(0, "10.0.0.0/16");
+    lab.run(5);
+    let rib = lab.speaker(1).snapshot(true).rib;
+    assert_eq!(rib[0].paths[0].attributes.local_pref, Some(0));
+}
