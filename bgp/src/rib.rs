@@ -45,6 +45,7 @@ pub(crate) enum Rejection {
     OwnCluster,
     NextHop,
     RouteLeak,
+    MappedNextHop,
     Policy,
 }
 

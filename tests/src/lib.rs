@@ -8,11 +8,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     missing_docs,
     clippy::missing_panics_doc,
     reason = "a test harness: what fails here fails the test, with the reason"
 )]
+
+pub mod bgp;
 
 use std::{
     fs::File,
@@ -96,6 +99,18 @@ impl Namespace {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Like [`Namespace::output`], for questions that are asked until the answer is right.
+    pub fn ask(&self, program: &str, arguments: &[&str]) -> Result<String, String> {
+        let output = self.run(|| Command::new(program).args(arguments).output());
+        let output = output.map_err(|error| format!("start {program}: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            Ok(text)
+        } else {
+            Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+
     /// Gives an interface an address and switches it on.
     pub fn address(&self, interface: &str, prefix: &str) {
         self.run(|| {
@@ -145,6 +160,17 @@ impl Process {
     /// Kills with SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(id, signal).unwrap();
+    }
+
+    /// Waits for the end of a process that was told to end.
+    pub fn wait(&mut self) {
         let _ = self.child.wait();
     }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use super::{ConnectionId, Speaker};
 use crate::{
     attr::{
-        self, AttrSet, Community, Context, Decoded, PathAttributes, RawKey, Treatment,
+        self, AttrSet, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
         decode_next_hop,
     },
     config::PeerConfig,
@@ -245,6 +245,12 @@ impl Speaker {
             return Err(Rejection::OwnCluster);
         }
         match set.next_hop {
+            // FRR sends these when it has no IPv6 address there; no kernel has a way to one.
+            Some(NextHop { address: IpAddr::V6(address), .. })
+                if address.to_ipv4_mapped().is_some() =>
+            {
+                Err(Rejection::MappedNextHop)
+            }
             Some(next_hop) if self.is_usable(importer.id, &next_hop.address) => Ok(()),
             _ => Err(Rejection::NextHop),
         }
@@ -258,11 +264,7 @@ impl Speaker {
                 first == 0 || address.is_loopback() && !self.is_loopback_session(id) || first >= 224
             }
             IpAddr::V6(address) => {
-                // FRR sends mapped addresses when it has no IPv6 address: the kernel has no such way.
-                address.to_ipv4_mapped().is_some()
-                    || address.is_unspecified()
-                    || address.is_loopback()
-                    || address.is_multicast()
+                address.is_unspecified() || address.is_loopback() || address.is_multicast()
             }
         };
         let own = self.peers.get(&id).and_then(|peer| peer.established);

@@ -101,6 +101,10 @@ fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
             Rejection::OwnCluster => "it passed our reflection cluster",
             Rejection::NextHop => "the next hop is no router we could send to",
             Rejection::RouteLeak => "a route leak: the peer may not pass it on to us (RFC 9234)",
+            Rejection::MappedNextHop => {
+                "the next hop is an IPv4 address in IPv6 form; give the peer an IPv6 address on this \
+                 link, or have it set one (FRR: set ipv6 next-hop global)"
+            }
             Rejection::Policy => "import policy",
         });
     }
