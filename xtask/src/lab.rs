@@ -75,7 +75,7 @@ fn build() -> Result<()> {
 }
 
 /// Where cargo puts programs, from wherever in the workspace it was called.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.into(), PathBuf::from)
 }

@@ -5,6 +5,7 @@
     reason = "a command line program that times its steps"
 )]
 
+mod bench;
 mod lab;
 mod packages;
 mod test;
@@ -20,7 +21,8 @@ use clap::{Parser, Subcommand};
     bin_name = "cargo xtask",
     after_help = "Examples:\n  cargo xtask lab               a routed cluster on this machine, shown at work\n  \
     cargo xtask lab --keep        the same, and it stays up to look around\n  cargo xtask lab down          remove it\n  \
-    cargo xtask test              every check that CI makes"
+    cargo xtask test              every check that CI makes\n  \
+    cargo xtask bench bgp         our speaker beside BIRD 2, FRR, GoBGP and OpenBGPD"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -31,6 +33,7 @@ struct Cli {
 enum Command {
     /// Bring up a routed cluster in network namespaces of this machine and show it at work
     Lab(lab::LabArgs),
+    Bench(bench::BenchArgs),
     /// Run every check: format, lints, unit, namespace and interoperability tests
     Test(test::TestArgs),
 }
@@ -38,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Lab(args) => lab::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Test(args) => test::run(&args)
             .map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     };

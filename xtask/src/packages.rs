@@ -32,6 +32,14 @@ pub(crate) const TEST: &[Program] = &[
     program("gobgpd", "gobgpd", "BGP interoperability"),
 ];
 
+/// What `cargo xtask bench bgp` measures beside our own speaker.
+pub(crate) const BENCH_BGP: &[Program] = &[
+    program("bird", "bird2", "the speaker that ratios refer to"),
+    program("/usr/lib/frr/bgpd", "frr", "BGP figures of FRR"),
+    program("gobgpd", "gobgpd", "BGP figures of GoBGP"),
+    program("/usr/sbin/bgpctl", "openbgpd", "BGP figures of OpenBGPD"),
+];
+
 /// Installs what is missing where this is root on Debian; otherwise says what is missing. Returns what still is.
 pub(crate) fn ensure(programs: &[Program]) -> Result<Vec<Program>> {
     let missing = |programs: &[Program]| {
