@@ -457,9 +457,16 @@ fn check_revision(resource: &Resource, before: &Value, object: &Value) -> Result
 /// An update may not write what is the server's, nor the other part of the object.
 fn keep_system_fields(object: &mut Value, before: &Value, resource: &Resource, part: Part) {
     if part == Part::Status {
-        let status = at(object, &["status"]).clone();
-        *object = before.clone();
-        set_or_remove(object_at(object, &[]), "status", &status);
+        let sent = std::mem::replace(object, before.clone());
+        set_or_remove(object_at(object, &[]), "status", at(&sent, &["status"]));
+        // Labels and annotations pass with the status of a core kind, of no other
+        // (kubernetes `pkg/registry/core/*/strategy.go`, apiextensions `customresource/status_strategy.go`).
+        if resource.group.is_empty() {
+            let metadata = object_at(object, &["metadata"]);
+            for field in ["labels", "annotations", "finalizers"] {
+                set_or_remove(metadata, field, at(&sent, &["metadata", field]));
+            }
+        }
         return;
     }
     if resource.has_status() {

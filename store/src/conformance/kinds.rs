@@ -132,6 +132,8 @@ pub struct MiniPodSpec {
     /// Where the pod runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
+    /// Zero: without a kubelet nobody ends a grace period.
+    pub termination_grace_period_seconds: u32,
     /// At least one.
     pub containers: Vec<Value>,
 }
@@ -157,7 +159,11 @@ pub fn mini_pod(name: &str, node: &str) -> MiniPod {
     MiniPod::in_namespace(
         NAMESPACE,
         name,
-        MiniPodSpec { node_name: Some(node.to_owned()), containers },
+        MiniPodSpec {
+            node_name: Some(node.to_owned()),
+            termination_grace_period_seconds: 0,
+            containers,
+        },
     )
 }
 

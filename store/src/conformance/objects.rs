@@ -174,12 +174,12 @@ pub(super) async fn patches(store: &impl Store) {
     let missing = Key::namespaced(NAMESPACE, "conf-none");
     let missing = store.patch::<MiniPod>(&missing, None, &annotate).await.expect_err("patch");
     assert!(matches!(missing, StoreError::NotFound { .. }), "{case}: {missing}");
-    remove_pods(store, case).await;
+    clean::<MiniPod>(store, case).await;
 }
 
 pub(super) async fn namespaced(store: &impl Store) {
     let case = "namespaced";
-    remove_pods(store, case).await;
+    clean::<MiniPod>(store, case).await;
     for (name, node) in [("conf-1", "conf-n1"), ("conf-2", "conf-n2"), ("conf-3", "conf-n1")] {
         created(store, case, mini_pod(name, node)).await;
     }
@@ -199,17 +199,7 @@ pub(super) async fn namespaced(store: &impl Store) {
     cached.not_older_than =
         Some(store.list::<MiniPod>(&of_case(case)).await.expect("list").revision);
     assert_eq!(names(cached).await.len(), 3, "{case}: a cached list not older than a revision");
-    remove_pods(store, case).await;
-}
-
-/// A real API server lets pods go only after a grace period that nobody here ends.
-async fn remove_pods(store: &impl Store, case: &str) {
-    let listing = store.list::<MiniPod>(&of_case(case)).await.expect("list");
-    for pod in listing.items {
-        let now = json!({"metadata": {"deletionGracePeriodSeconds": 0}});
-        let _ = store.patch::<MiniPod>(&pod.key(), None, &now).await;
-        let _ = store.delete::<MiniPod>(&pod.key(), &DeletePreconditions::default()).await;
-    }
+    clean::<MiniPod>(store, case).await;
 }
 
 pub(super) async fn many(store: &impl Store) {
