@@ -1,14 +1,18 @@
 //! Ports of policy rules: a number, a range, or the name of a container port.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{IntOrString, int_or_string::int_or_string};
+use super::IntOrString;
 
 /// A port as a policy writes it: `80`, `"80:90"` or `"http"`. Kept as written; [`Port::range`] interprets it.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(transparent)]
+#[schemars(inline, description = "A number, a range such as `80:90`, or the name of a port.", extend("pattern" = "^.*"))]
 pub struct Port(IntOrString);
 
 /// Ports from `first` to `last`, both included.
@@ -148,33 +152,5 @@ impl From<PortRange> for Port {
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl Serialize for Port {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Port {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IntOrString::deserialize(deserializer).map(Self)
-    }
-}
-
-impl JsonSchema for Port {
-    fn schema_name() -> Cow<'static, str> {
-        "Port".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut schema = int_or_string();
-        schema.insert("pattern".to_owned(), "^.*".into());
-        schema
     }
 }

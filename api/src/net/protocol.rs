@@ -1,16 +1,20 @@
 //! IP protocols by name or number.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{IntOrString, int_or_string::int_or_string};
+use super::IntOrString;
 
 /// An IP protocol as a policy writes it: a name or a number, kept as written.
 ///
 /// Anything may be stored; [`Protocol::number`] tells whether it means something.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(transparent)]
+#[schemars(inline, extend("pattern" = "^.*"))]
 pub struct Protocol(IntOrString);
 
 /// Names that Calico knows (`numorstring.Protocol`), with their IANA numbers.
@@ -79,33 +83,5 @@ impl From<u8> for Protocol {
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl Serialize for Protocol {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Protocol {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IntOrString::deserialize(deserializer).map(Self)
-    }
-}
-
-impl JsonSchema for Protocol {
-    fn schema_name() -> Cow<'static, str> {
-        "Protocol".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut schema = int_or_string();
-        schema.insert("pattern".to_owned(), "^.*".into());
-        schema
     }
 }
