@@ -2,9 +2,12 @@
 
 mod assign;
 mod claim;
+mod place;
+mod recover;
 mod release;
 #[cfg(test)]
 mod tests;
+mod watches;
 mod wishes;
 mod write;
 
@@ -13,21 +16,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{
-    BlockAffinity, IpPool, IpReservation, IpamBlock, IpamConfiguration, IpamConfigurationSpec,
-    IpamHandle, Node,
-};
+use api::{IpamBlock, IpamHandle};
 use ipnet::IpNet;
-use store::{
-    ListOptions, Store, Stored,
-    informer::{Cache, FollowOptions},
-};
+use store::{Store, Stored};
 use tokio::{sync::mpsc, sync::oneshot, task::AbortHandle};
 
 use crate::{
-    AssignError, AssignRequest, AutoAssign, Clock, Family, affinity,
-    pool::{Pool, Reservations},
+    AssignError, AssignRequest, AutoAssign, Clock, Family, affinity, block::Cooldown,
+    pool::Reservations,
 };
+use watches::Watches;
+use wishes::Wish;
 
 /// How the allocator behaves.
 #[derive(Clone, Debug)]
@@ -88,71 +87,21 @@ impl Drop for Task {
 
 type Reply<T> = oneshot::Sender<Result<T, AssignError>>;
 
+/// An address to release, as far as it is still the same allocation.
+struct Address {
+    address: IpAddr,
+    handle: Option<String>,
+    sequence: Option<u64>,
+}
+
 enum Command {
     Auto(AutoAssign, Reply<Vec<IpNet>>),
     Certain(AutoAssign, Vec<IpAddr>, Reply<Vec<IpNet>>),
     ReleaseHandle(String, Reply<Released>),
-    ReleaseAddress(IpAddr, Option<String>, Reply<Released>),
+    ReleaseAddress(Address, Reply<Released>),
     EnsureBlock(Family, Reply<IpNet>),
     ClaimBlock(IpNet, Reply<IpNet>),
     ReleaseAffinity(IpNet, Reply<()>),
-}
-
-/// What the allocator watches.
-#[derive(Clone)]
-struct Watches {
-    pools: Cache<IpPool>,
-    reservations: Cache<IpReservation>,
-    configuration: Cache<IpamConfiguration>,
-    node: Cache<Node>,
-    affinities: Cache<BlockAffinity>,
-    ready_within: Duration,
-}
-
-impl Watches {
-    fn new(store: &impl Store, node: &str, ready_within: Duration) -> Self {
-        let own = ListOptions::cached().label(affinity::HOST_LABEL, affinity::host_hash(node));
-        let this = ListOptions::cached().field("metadata.name", node);
-        Self {
-            pools: Cache::follow(store.clone(), FollowOptions::default()),
-            reservations: Cache::follow(store.clone(), FollowOptions::default()),
-            configuration: Cache::follow(store.clone(), FollowOptions::default()),
-            node: Cache::follow(store.clone(), FollowOptions::new(this)),
-            affinities: Cache::follow(store.clone(), FollowOptions::new(own).keep_raw()),
-            ready_within,
-        }
-    }
-
-    async fn ready(&self) -> Result<(), AssignError> {
-        let all = async {
-            self.pools.wait_synced().await;
-            self.reservations.wait_synced().await;
-            self.configuration.wait_synced().await;
-            self.node.wait_synced().await;
-            self.affinities.wait_synced().await;
-        };
-        tokio::time::timeout(self.ready_within, all)
-            .await
-            .map_err(|_| AssignError::NotReady("pools and affinities are not read yet"))
-    }
-
-    fn reservations(&self) -> Reservations {
-        let list = self.reservations.list();
-        Reservations::read(list.iter().map(|stored| &***stored))
-    }
-
-    fn configuration(&self) -> IpamConfigurationSpec {
-        let stored = self.configuration.get(&api::Key::cluster("default"));
-        stored.map(|stored| stored.spec.clone()).unwrap_or_default()
-    }
-
-    fn node_labels(&self) -> BTreeMap<String, String> {
-        self.node.list().first().map(|node| node.metadata.labels.clone()).unwrap_or_default()
-    }
-
-    fn readable_pools(&self) -> Vec<Pool> {
-        self.pools.list().iter().filter_map(|stored| Pool::read(stored).ok()).collect()
-    }
 }
 
 impl<S: Store> Allocator<S> {
@@ -176,6 +125,7 @@ impl<S: Store> Allocator<S> {
             blocks: BTreeMap::new(),
             claimed: BTreeMap::new(),
             handles: BTreeMap::new(),
+            reservations: Reservations::default(),
             options,
         };
         let task = Arc::new(Task(tokio::spawn(worker.run(inbox)).abort_handle()));
@@ -197,10 +147,14 @@ impl<S: Store> Allocator<S> {
         self.ask(|reply| Command::Certain(request, addresses, reply)).await
     }
 
-    /// Assigns what a pod's and its namespace's annotations ask for, IPv4 first.
+    /// Assigns what a pod's and its namespace's annotations ask for, IPv4 first. Addresses of `ipAddrsNoIpam` come back as they
+    /// are: their owner manages them.
     pub async fn assign_for_pod(&self, request: AssignRequest) -> Result<Vec<IpAddr>, AssignError> {
         self.watches.ready().await?;
-        let (request, addresses) = wishes::read(request, &self.watches)?;
+        let (request, addresses) = match wishes::read(request, &self.watches)? {
+            Wish::Assign(request, addresses) => (request, addresses),
+            Wish::Given(addresses) => return Ok(addresses),
+        };
         let assigned = if addresses.is_empty() {
             self.auto_assign(request).await?
         } else {
@@ -214,14 +168,15 @@ impl<S: Store> Allocator<S> {
         self.ask(|reply| Command::ReleaseHandle(handle.to_owned(), reply)).await
     }
 
-    /// Releases one address, if `handle` (where given) still has it.
+    /// Releases one address, if it is still the allocation that is meant: of `handle`, made at `sequence` (where given).
     pub async fn release_ip(
         &self,
         address: IpAddr,
         handle: Option<&str>,
+        sequence: Option<u64>,
     ) -> Result<Released, AssignError> {
-        let handle = handle.map(str::to_owned);
-        self.ask(|reply| Command::ReleaseAddress(address, handle, reply)).await
+        let address = Address { address, handle: handle.map(str::to_owned), sequence };
+        self.ask(|reply| Command::ReleaseAddress(address, reply)).await
     }
 
     /// Makes sure that the node owns a block, so that the first pod need not wait for a claim.
@@ -261,10 +216,12 @@ struct Worker<S> {
     watches: Watches,
     /// Blocks as last seen or written: the node's own and those it borrowed from.
     blocks: BTreeMap<IpNet, Stored<IpamBlock>>,
-    /// Affinities confirmed by this process: the watch may be behind.
+    /// Claims that this process made or ended, until the watch shows them.
     claimed: BTreeMap<IpNet, bool>,
     /// Handles that this process wrote.
     handles: BTreeMap<String, Stored<IpamHandle>>,
+    /// As of the current batch.
+    reservations: Reservations,
     options: Options,
 }
 
@@ -289,6 +246,7 @@ impl<S: Store> Worker<S> {
                 refuse(assigns, others, releases, &error);
                 continue;
             }
+            self.reservations = self.watches.reservations();
             self.recover().await;
             self.release_handles(releases).await;
             self.assign_all(assigns).await;
@@ -301,8 +259,8 @@ impl<S: Store> Worker<S> {
     async fn single(&mut self, command: Command) {
         // A caller that went away needs no answer.
         match command {
-            Command::ReleaseAddress(address, handle, reply) => {
-                let _ = reply.send(self.release_address(address, handle.as_deref()).await);
+            Command::ReleaseAddress(address, reply) => {
+                let _ = reply.send(self.release_address(&address).await);
             }
             Command::EnsureBlock(family, reply) => {
                 let _ = reply.send(self.ensure_block(family).await);
@@ -319,16 +277,22 @@ impl<S: Store> Worker<S> {
 
     /// Returns the blocks that this node owns, in order.
     fn own_blocks(&self) -> Vec<IpNet> {
-        let watched = self.watches.affinities.list();
-        let mut own: BTreeMap<IpNet, bool> = watched
-            .iter()
-            .filter(|one| one.spec.node == self.node)
-            .filter_map(|one| {
-                Some((one.spec.cidr.parse().ok()?, affinity::is_confirmed(&one.spec)))
-            })
-            .collect();
+        let mut own = self.watched_claims();
         own.extend(&self.claimed);
         own.into_iter().filter(|(_, confirmed)| *confirmed).map(|(block, _)| block).collect()
+    }
+
+    /// Returns the claims of this node that the watch shows, and whether they are confirmed.
+    fn watched_claims(&self) -> BTreeMap<IpNet, bool> {
+        let watched = self.watches.affinities.list();
+        let own = watched.iter().filter(|one| one.spec.node == self.node);
+        own.filter_map(|one| Some((one.spec.cidr.parse().ok()?, affinity::is_confirmed(&one.spec))))
+            .collect()
+    }
+
+    fn cooldown(&self) -> Cooldown {
+        let seconds = self.watches.configuration().ip_cooldown_seconds.unwrap_or_default();
+        Cooldown { now: self.options.clock.now(), rest: Duration::from_secs(seconds.into()) }
     }
 }
 
@@ -345,7 +309,7 @@ fn refuse(
         let error = error.clone();
         match command {
             Command::Auto(_, reply) | Command::Certain(_, _, reply) => drop(reply.send(Err(error))),
-            Command::ReleaseHandle(_, reply) | Command::ReleaseAddress(_, _, reply) => {
+            Command::ReleaseHandle(_, reply) | Command::ReleaseAddress(_, reply) => {
                 drop(reply.send(Err(error)));
             }
             Command::EnsureBlock(_, reply) | Command::ClaimBlock(_, reply) => {

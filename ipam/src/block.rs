@@ -8,11 +8,12 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use api::{AllocationAttribute, IpamBlock, IpamBlockSpec};
 use ipnet::IpNet;
 
-use crate::{clock::UnixNanos, ordinal};
+use crate::{clock::UnixNanos, ordinal, pool::Reservations};
 
 /// Why a certain address could not be taken.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -75,6 +76,19 @@ pub fn of_handle(block: &IpamBlockSpec, handle: &str) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Counts the addresses that automatic assignment may take.
+#[must_use]
+pub fn room(block: &IpamBlockSpec, reservations: &Reservations) -> usize {
+    match cidr(block) {
+        Some(net) if reservations.touch(&net) => {
+            let addresses = block.unallocated.iter().filter_map(|one| ordinal::address(&net, *one));
+            addresses.filter(|address| !reservations.contains(*address)).count()
+        }
+        Some(_) => block.unallocated.len(),
+        None => 0,
+    }
+}
+
 /// Returns the sequence number at which an address was assigned.
 #[must_use]
 pub fn sequence_of(block: &IpamBlockSpec, address: IpAddr) -> Option<u64> {
@@ -129,27 +143,84 @@ fn record(block: &mut IpamBlockSpec, ordinal: u32, owner: &AllocationAttribute) 
     }
 }
 
-/// Frees every address for which `wanted` says so, and returns them with their former owners.
+/// What becomes of a released address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cooldown {
+    /// The time of the release.
+    pub now: UnixNanos,
+    /// How long an address rests before somebody else gets it (`ipCooldownSeconds`); zero frees it at once.
+    pub rest: Duration,
+}
+
+impl Cooldown {
+    /// Frees addresses at once.
+    #[must_use]
+    pub fn none(now: UnixNanos) -> Self {
+        Self { now, rest: Duration::ZERO }
+    }
+}
+
+/// Releases every address for which `wanted` says so, and returns them with their former owners. With a cool-down they stay
+/// allocated, to nobody, until [`thaw`] finds that they rested long enough.
 pub fn release(
     block: &mut IpamBlockSpec,
+    cooldown: Cooldown,
     wanted: impl Fn(IpAddr, &AllocationAttribute) -> bool,
 ) -> Vec<(IpAddr, AllocationAttribute)> {
     let released: Vec<_> = assigned(block)
-        .filter(|(address, owner)| wanted(*address, owner))
+        .filter(|(address, owner)| owner.released_at.is_none() && wanted(*address, owner))
         .map(|(address, owner)| (address, owner.clone()))
         .collect();
-    let Some(cidr) = cidr(block) else { return released };
-    for ordinal in released.iter().filter_map(|(address, _)| ordinal::ordinal(&cidr, *address)) {
-        if let Some(slot) =
-            usize::try_from(ordinal).ok().and_then(|at| block.allocations.get_mut(at))
-        {
-            *slot = None;
-            block.unallocated.push(ordinal);
-            block.sequence_number_for_allocation.remove(&ordinal.to_string());
+    let (Some(cidr), false) = (cidr(block), released.is_empty()) else { return released };
+    let ordinals: Vec<u32> =
+        released.iter().filter_map(|(address, _)| ordinal::ordinal(&cidr, *address)).collect();
+    if cooldown.rest.is_zero() {
+        for ordinal in ordinals {
+            free(block, ordinal);
         }
+        drop_unused_attributes(block);
+        return released;
+    }
+    let cooling = AllocationAttribute {
+        released_at: Some(cooldown.now.rfc3339()),
+        ..AllocationAttribute::default()
+    };
+    for ordinal in ordinals {
+        record(block, ordinal, &cooling);
     }
     drop_unused_attributes(block);
     released
+}
+
+/// Frees addresses that cooled down. Returns whether there were any; the caller writes the block, now or with its next change.
+pub fn thaw(block: &mut IpamBlockSpec, cooldown: Cooldown) -> bool {
+    let Some(cidr) = cidr(block) else { return false };
+    let rested = |owner: &AllocationAttribute| {
+        // A time that nobody can read holds nothing back.
+        let since = owner.released_at.as_deref().map(UnixNanos::parse_rfc3339);
+        since.is_some_and(|since| {
+            let age = cooldown.now.0.saturating_sub(since.unwrap_or_default().0);
+            u128::from(age) >= cooldown.rest.as_nanos()
+        })
+    };
+    let ordinals: Vec<u32> = assigned(block)
+        .filter(|(_, owner)| rested(owner))
+        .filter_map(|(address, _)| ordinal::ordinal(&cidr, address))
+        .collect();
+    for ordinal in &ordinals {
+        free(block, *ordinal);
+    }
+    drop_unused_attributes(block);
+    !ordinals.is_empty()
+}
+
+fn free(block: &mut IpamBlockSpec, ordinal: u32) {
+    let slot = usize::try_from(ordinal).ok().and_then(|at| block.allocations.get_mut(at));
+    if let Some(slot) = slot {
+        *slot = None;
+        block.unallocated.push(ordinal);
+        block.sequence_number_for_allocation.remove(&ordinal.to_string());
+    }
 }
 
 fn drop_unused_attributes(block: &mut IpamBlockSpec) {

@@ -12,6 +12,7 @@
 //! | empty block | its node has another block of the family | `settle`, not written meanwhile |
 //! | claim of a dead node | nobody alive has an address of the block | `settle` |
 //! | claim that was never finished, or owns nothing | nobody finished it | the grace period |
+//! | address that was released and rested | at once: nobody else may write its block for long | the cool-down |
 //! | handle that disagrees with the blocks | nobody finished it | the grace period |
 //!
 //! Of a handle all addresses go, or none.
@@ -32,7 +33,7 @@ use ipnet::IpNet;
 
 pub use apply::{Applied, apply};
 
-use crate::UnixNanos;
+use crate::{UnixNanos, block::Cooldown};
 
 /// Everything that the collector looks at, of about one moment.
 #[derive(Clone, Debug, Default)]
@@ -52,13 +53,19 @@ pub struct Inventory<'a> {
 pub struct Rules {
     /// How long an address must have been unused (`leakGracePeriod`); `None` releases no address and mends no handle.
     pub grace: Option<Duration>,
+    /// How long a released address rests (`ipCooldownSeconds`).
+    pub cooldown: Duration,
     /// How long two observations must lie apart, so that work in progress is not taken for what was left over.
     pub settle: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { grace: Some(Duration::from_secs(15 * 60)), settle: Duration::from_secs(60) }
+        Self {
+            grace: Some(Duration::from_secs(15 * 60)),
+            cooldown: Duration::ZERO,
+            settle: Duration::from_secs(60),
+        }
     }
 }
 
@@ -104,13 +111,17 @@ pub struct ReleasePlan {
     pub affinities: Vec<(String, Option<String>)>,
     /// Handles that disagree with the blocks.
     pub repairs: Vec<HandleRepair>,
+    /// Blocks with addresses that cooled down.
+    pub rested: Vec<IpNet>,
+    /// How long released addresses rest.
+    pub cooldown: Duration,
 }
 
 impl ReleasePlan {
     /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self { cooldown: self.cooldown, ..Self::default() }
     }
 }
 
@@ -168,7 +179,8 @@ pub fn plan(
 ) -> (Observations, ReleasePlan) {
     let mut pass = Pass { previous, now, rules, next: Observations::default() };
     let facts = verdict::Facts::new(inventory);
-    let mut plan = ReleasePlan::default();
+    let mut plan = ReleasePlan { cooldown: rules.cooldown, ..ReleasePlan::default() };
+    plan.rested = block::rested(inventory, Cooldown { now, rest: rules.cooldown });
     let in_use = pass.addresses(inventory, &facts, &mut plan);
     pass.blocks(inventory, &facts, &in_use, &mut plan);
     pass.handles(inventory, &mut plan);

@@ -1,6 +1,7 @@
 //! The allocator: which node has which block, which pod has which address.
 //!
-//! Arithmetic and rules are pure ([`ordinal`], [`block`], [`affinity`], [`pool`], [`handle`], [`check`], [`reconcile`]);
+//! Arithmetic and rules are pure ([`ordinal`], [`block`], [`affinity`], [`pool`], [`space`], [`handle`],
+//! [`check`], [`reconcile`], [`collector`]);
 //! [`Allocator`] holds the conversations with the datastore. The data is Calico's field for field, so that both can work
 //! on one pool. What it adds: a block that overlaps another of any size is refused, and requests that come together
 //! share one write.
@@ -18,6 +19,7 @@ pub mod pool;
 pub mod reconcile;
 mod request;
 pub mod show;
+pub mod space;
 
 pub use allocator::{Allocator, Options, Released};
 pub use clock::{Clock, UnixNanos};

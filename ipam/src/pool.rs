@@ -66,6 +66,12 @@ impl Pool {
         if self.cidr.addr().is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
+    /// Says whether the pool's blocks are for this node.
+    #[must_use]
+    pub fn is_for_node(&self, labels: &BTreeMap<String, String>) -> bool {
+        selects(&self.spec.node_selector, labels).unwrap_or(true)
+    }
+
     /// Says why no address may come from this pool even when it is asked for by name.
     pub fn usable(&self, intended_use: AllowedUse) -> Result<(), &'static str> {
         let default_uses = [AllowedUse::Workload, AllowedUse::Tunnel];
@@ -167,17 +173,28 @@ pub fn select<'a>(
 }
 
 /// Returns the blocks of a pool in the order in which a node looks at them: from a place that depends on its name
-/// (FNV-32, as Calico seeds it), to the end, then from the beginning.
-pub fn blocks_from(pool: &Pool, node: &str) -> impl Iterator<Item = IpNet> + use<> {
+/// (FNV-32, as Calico seeds it), to the end, then from the beginning. Another attempt begins elsewhere: nodes that lost the
+/// same race part.
+pub fn blocks_from(pool: &Pool, node: &str, attempt: u8) -> impl Iterator<Item = IpNet> + use<> {
     let (prefix, base) = (pool.block_prefix, pool.cidr.network());
     let block_bits = u32::from(pool.cidr.max_prefix_len().saturating_sub(prefix));
     let count_bits = u32::from(prefix.saturating_sub(pool.cidr.prefix_len())).min(64);
     let count = 1_u128 << count_bits;
-    let start = u128::from(fnv32(node.as_bytes())) % count;
+    let seed = match attempt {
+        0 => node_seed(node),
+        attempt => fnv32(&[node.as_bytes(), &[attempt], node.as_bytes()].concat()),
+    };
+    let start = u128::from(seed) % count;
     (0..count).filter_map(move |index| {
         let position = (start + index) % count;
         IpNet::new(ordinal::offset(base, position << block_bits), prefix).ok()
     })
+}
+
+/// Returns the number by which a node begins elsewhere than others.
+#[must_use]
+pub fn node_seed(node: &str) -> u32 {
+    fnv32(node.as_bytes())
 }
 
 /// FNV-1, 32 bits (Go `fnv.New32`).
@@ -185,26 +202,39 @@ fn fnv32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(2_166_136_261, |hash, byte| hash.wrapping_mul(16_777_619) ^ u32::from(*byte))
 }
 
-/// Reserved addresses, which automatic assignment leaves alone.
-#[derive(Clone, Debug, Default)]
+/// Reserved addresses, which automatic assignment leaves alone: sorted, disjoint prefixes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Reservations(Vec<IpNet>);
 
 impl Reservations {
     /// Reads reservations; unreadable entries reserve nothing.
     pub fn read<'a>(reservations: impl IntoIterator<Item = &'a api::IpReservation>) -> Self {
         let texts = reservations.into_iter().flat_map(|one| &one.spec.reserved_cidrs);
-        Self(texts.filter_map(|text| api::net::parse_net(text).ok()).collect())
+        let nets: Vec<IpNet> = texts.filter_map(|text| api::net::parse_net(text).ok()).collect();
+        Self(IpNet::aggregate(&nets))
+    }
+
+    /// Returns the last prefix that begins at or before an address: the only one that can hold it.
+    fn before(&self, address: IpAddr) -> Option<&IpNet> {
+        let after = self.0.partition_point(|net| net.network() <= address);
+        self.0.get(after.checked_sub(1)?)
     }
 
     /// Returns whether an address is reserved.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|net| net.contains(&address))
+        self.before(address).is_some_and(|net| net.contains(&address))
     }
 
-    /// Returns whether every address of a block is reserved by one entry.
+    /// Returns whether every address of a block is reserved.
     #[must_use]
     pub fn covers(&self, block: &IpNet) -> bool {
-        self.0.iter().any(|net| net.contains(block))
+        self.before(block.network()).is_some_and(|net| net.contains(block))
+    }
+
+    /// Returns whether some address of a block is reserved.
+    #[must_use]
+    pub fn touch(&self, block: &IpNet) -> bool {
+        self.before(block.broadcast()).is_some_and(|net| ordinal::overlap(net, block))
     }
 }

@@ -5,22 +5,17 @@ use std::net::IpAddr;
 
 use api::AllocationAttribute;
 use ipnet::IpNet;
-use store::{ListOptions, Store, Stored};
+use store::{Store, Stored};
 
-use super::{
-    Command, Reply, Worker,
-    claim::{Inventory, LIMIT},
-};
+use super::{Address, Command, Reply, Worker};
 use crate::{
-    AssignError, AutoAssign, Family, affinity, block,
+    AssignError, AutoAssign, Family, block,
     datastore::{may_retry, pause},
-    ordinal,
-    pool::{Asker, Pool, select},
 };
 
 /// One wanted address.
 #[derive(Clone, Copy, Debug)]
-enum Want {
+pub(super) enum Want {
     Any(Family),
     Certain(IpAddr),
 }
@@ -41,14 +36,13 @@ impl<S: Store> Worker<S> {
     pub(super) async fn assign_all(&mut self, commands: Vec<Command>) {
         let now = self.options.clock.now();
         let mut jobs: Vec<Job> = commands.into_iter().filter_map(|one| job(one, now)).collect();
-        let mut inventory = None;
         // A want is open again only when somebody else took its place.
         for round in 0..=self.options.tries {
             let mut plan: BTreeMap<IpNet, Vec<Place>> = BTreeMap::new();
             for place in open(&jobs) {
                 let planned = |net: &IpNet| plan.get(net).map_or(0, Vec::len);
                 let Some((request, want)) = wanted(&jobs, place) else { continue };
-                match self.place(&request, want, &planned, &mut inventory).await {
+                match self.place(&request, want, &planned).await {
                     Ok(net) => plan.entry(net).or_default().push(place),
                     Err(error) => fail(&mut jobs, place, error),
                 }
@@ -59,7 +53,6 @@ impl<S: Store> Worker<S> {
             if open(&jobs).is_empty() {
                 break;
             }
-            inventory = None;
             pause(round).await;
         }
         for job in jobs {
@@ -83,130 +76,12 @@ impl<S: Store> Worker<S> {
         // All or none; and nobody waits for an answer that was dropped.
         for net in got {
             let address = net.addr();
-            if let Err(error) = self.release_address(address, Some(&job.request.handle)).await {
+            let handle = Some(job.request.handle.clone());
+            let release = Address { address, handle, sequence: None };
+            if let Err(error) = self.release_address(&release).await {
                 tracing::warn!(%address, %error, "address of a failed request stays until its handle is released");
             }
         }
-    }
-
-    /// Finds a block for one address: own blocks, then a new block, then another node's.
-    async fn place(
-        &mut self,
-        request: &AutoAssign,
-        want: Want,
-        planned: &impl Fn(&IpNet) -> usize,
-        inventory: &mut Option<Inventory>,
-    ) -> Result<IpNet, AssignError> {
-        let family = match want {
-            Want::Certain(address) => return self.place_certain(request, address, inventory).await,
-            Want::Any(family) => family,
-        };
-        let selection = self.select(request, family);
-        let own = self.own_blocks();
-        for pool in &selection.pools {
-            for net in own.iter().filter(|net| pool.cidr.contains(*net)) {
-                let Some(stored) = self.block(*net).await? else {
-                    self.claimed.insert(*net, false);
-                    continue;
-                };
-                if stored.spec.affinity.as_deref() == Some(&self.affinity)
-                    && self.room(*net, &stored) > planned(net)
-                {
-                    return Ok(*net);
-                }
-            }
-        }
-        if inventory.is_none() {
-            *inventory = Some(self.inventory(ListOptions::cached()).await?);
-        }
-        let Some(inventory) = inventory else { return Err(AssignError::NotReady("no inventory")) };
-        let mut tried = selection.refused;
-        let mut may_borrow = Vec::new();
-        for pool in selection.pools {
-            match self.claim_from(&pool, inventory).await? {
-                Ok(net) => {
-                    inventory
-                        .blocks
-                        .extend(self.blocks.get(&net).map(|block| (net, block.clone())));
-                    return Ok(net);
-                }
-                Err(why) => {
-                    if !why.starts_with(LIMIT) {
-                        may_borrow.push(pool.clone());
-                    }
-                    tried.push((pool.name, why));
-                }
-            }
-        }
-        if !self.watches.configuration().strict_affinity {
-            for (net, stored) in &inventory.blocks {
-                let in_pool = may_borrow.iter().any(|pool| pool.cidr.contains(net));
-                if in_pool && !stored.spec.deleted && self.room(*net, stored) > planned(net) {
-                    let fresh = self.load_patiently(*net).await?;
-                    if fresh.is_some_and(|stored| self.room(*net, &stored) > planned(net)) {
-                        return Ok(*net);
-                    }
-                }
-            }
-        }
-        Err(AssignError::NoAddress { family, tried })
-    }
-
-    fn select(&self, request: &AutoAssign, family: Family) -> crate::pool::Selection {
-        let node_labels = self.watches.node_labels();
-        let asker = Asker {
-            node_labels: &node_labels,
-            namespace_labels: request.namespace_labels.as_ref(),
-            intended_use: request.intended_use,
-        };
-        let requested = match family {
-            Family::V4 => &request.pools4,
-            Family::V6 => &request.pools6,
-        };
-        let objects = self.watches.pools.list();
-        select(objects.iter().map(|stored| &***stored), family, requested, &asker)
-    }
-
-    /// Returns how many addresses of a block automatic assignment may take.
-    fn room(&self, net: IpNet, stored: &Stored<api::IpamBlock>) -> usize {
-        let reservations = self.watches.reservations();
-        let addresses =
-            stored.spec.unallocated.iter().filter_map(|one| ordinal::address(&net, *one));
-        addresses.filter(|address| !reservations.contains(*address)).count()
-    }
-
-    async fn place_certain(
-        &mut self,
-        request: &AutoAssign,
-        address: IpAddr,
-        inventory: &mut Option<Inventory>,
-    ) -> Result<IpNet, AssignError> {
-        let refused = |reason: String| AssignError::Refused { address, reason };
-        let pools = self.watches.readable_pools();
-        let pool: Option<&Pool> = pools.iter().find(|pool| pool.cidr.contains(&address));
-        let pool = pool.ok_or_else(|| refused("is in no pool".to_owned()))?;
-        pool.usable(request.intended_use)
-            .map_err(|why| refused(format!("is in pool {}, which {why}", pool.name)))?;
-        if inventory.is_none() {
-            *inventory = Some(self.inventory(ListOptions::cached()).await?);
-        }
-        let stored = inventory
-            .as_ref()
-            .and_then(|inventory| inventory.blocks.iter().find(|(net, _)| net.contains(&address)))
-            .map(|(net, _)| *net);
-        let net = IpNet::new(address, pool.block_prefix).map(|net| net.trunc());
-        let net = stored.or(net.ok()).ok_or_else(|| refused("is in no block".to_owned()))?;
-        let found = match self.load_patiently(net).await? {
-            Some(found) => found,
-            None if self.claim(net).await? => return Ok(net),
-            None => return Err(refused(format!("is in block {net}, which overlaps another"))),
-        };
-        let foreign =
-            found.spec.affinity.as_deref() != Some(affinity::of_host(&self.node).as_str());
-        if foreign && self.watches.configuration().strict_affinity {
-            return Err(refused(format!("is in block {net} of another node, see strictAffinity")));
-        }
-        Ok(net)
     }
 
     /// Writes the handles, then the block: a crash in between leaves a handle that releases nothing, never an address
@@ -253,10 +128,11 @@ impl<S: Store> Worker<S> {
 
     /// Returns whether some place did not get its address.
     async fn write_block(&mut self, net: IpNet, places: Vec<Place>, jobs: &mut [Job]) -> bool {
-        let reservations = self.watches.reservations();
+        let cooldown = self.cooldown();
         for attempt in 0..=self.options.tries {
             let Ok(Some(base)) = self.block(net).await else { return true };
             let mut changed = base.clone();
+            block::thaw(&mut changed.spec, cooldown);
             let mut taken = Vec::new();
             for place in &places {
                 let Some(job) = jobs.get(place.0) else { continue };
@@ -266,7 +142,7 @@ impl<S: Store> Worker<S> {
                         block::take(&mut changed.spec, address, &job.owner).map(|()| address)
                     }
                     _ => block::take_any(&mut changed.spec, &job.owner, |address| {
-                        reservations.contains(address)
+                        self.reservations.contains(address)
                     })
                     .ok_or(block::TakeError::InUse(net.addr())),
                 };
@@ -297,7 +173,7 @@ impl<S: Store> Worker<S> {
                     let sequence = base.spec.sequence_number;
                     match self.load_patiently(net).await {
                         // The answer was lost, the write was not.
-                        Ok(Some(now)) if holds(&now, net, sequence, &taken, jobs) => {
+                        Ok(Some(now)) if holds(&now, sequence, &taken, jobs) => {
                             return self.record(net, &taken, jobs) < places.len();
                         }
                         Ok(Some(_)) => {}
@@ -323,7 +199,6 @@ impl<S: Store> Worker<S> {
 /// Returns whether a block has exactly what one write put there.
 fn holds(
     stored: &Stored<api::IpamBlock>,
-    net: IpNet,
     sequence: u64,
     taken: &[(Place, IpAddr)],
     jobs: &[Job],
@@ -331,9 +206,8 @@ fn holds(
     taken.iter().all(|((job, _), address)| {
         let owner = jobs.get(*job).map(|job| &job.owner);
         let found = block::assigned(&stored.spec).find(|(one, _)| one == address);
-        let ordinal = ordinal::ordinal(&net, *address).unwrap_or_default();
-        let at = stored.spec.sequence_number_for_allocation.get(&ordinal.to_string());
-        found.map(|(_, owner)| owner) == owner && at == Some(&sequence)
+        let at = block::sequence_of(&stored.spec, *address);
+        found.map(|(_, owner)| owner) == owner && at == Some(sequence)
     })
 }
 

@@ -1,5 +1,8 @@
 //! Claiming blocks and giving them back. Every step can be repeated, so that whoever comes next finishes a crash.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use api::{AffinityState, BlockAffinity, IpamBlock, Key};
 use ipnet::IpNet;
 use store::{ListOptions, Store, StoreError, Stored};
@@ -9,7 +12,8 @@ use crate::{
     AssignError, Family, affinity, block,
     datastore::{GiveBack, delete_as_read, may_retry, pause, release_claim},
     ordinal,
-    pool::{Asker, Pool, blocks_from, select},
+    pool::{Asker, Pool, select},
+    space::{Space, Summary},
 };
 
 /// Blocks per host where the configuration says 0 (Calico `ipam.go`).
@@ -17,29 +21,18 @@ const DEFAULT_MAX_BLOCKS: usize = 20;
 /// An empty block of another node is left alone until its claim is this old: the claim may be in use in a moment.
 const RECLAIM_AFTER: u64 = 60 * 1_000_000_000;
 
-/// Every stored block, for finding free space.
-pub(super) struct Inventory {
-    pub(super) blocks: Vec<(IpNet, Stored<IpamBlock>)>,
-}
-
-impl Inventory {
-    pub(super) fn overlapping(&self, net: &IpNet) -> Option<&(IpNet, Stored<IpamBlock>)> {
-        self.blocks.iter().find(|(other, _)| ordinal::overlap(other, net))
-    }
-}
+/// How long a new block may take to show up in our own watch.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// Blocks that a node tries to claim one after the other when others are faster.
+const RACES: u8 = 64;
+/// Calico stops at the limit and does not borrow.
+pub(super) const LIMIT: &str = "is at the node's limit, see maxBlocksPerHost";
 
 impl<S: Store> Worker<S> {
-    pub(super) async fn inventory(&self, options: ListOptions) -> Result<Inventory, StoreError> {
-        let listing = self.store.list::<IpamBlock>(&options).await?;
-        let readable = |stored: Stored<IpamBlock>| Some((stored.spec.cidr.parse().ok()?, stored));
-        Ok(Inventory { blocks: listing.items.into_iter().filter_map(readable).collect() })
-    }
-
     /// Claims a free block of a pool. `Ok(Err(..))` says why the pool has none.
     pub(super) async fn claim_from(
         &mut self,
         pool: &Pool,
-        inventory: &mut Inventory,
     ) -> Result<Result<IpNet, String>, StoreError> {
         let configuration = self.watches.configuration();
         if !configuration.auto_allocate_blocks {
@@ -54,49 +47,36 @@ impl<S: Store> Worker<S> {
         if own >= most {
             return Ok(Err(format!("{LIMIT} ({own} blocks)")));
         }
-        let reservations = self.watches.reservations();
-        for net in blocks_from(pool, &self.node) {
-            if reservations.covers(&net) || inventory.overlapping(&net).is_some() {
-                continue;
-            }
+        let mut lost = BTreeSet::new();
+        for attempt in 0..RACES {
+            let taken = |net: &IpNet| self.reservations.covers(net) || lost.contains(net);
+            let free =
+                self.watches.space(|space| space.free_block(pool, &self.node, attempt, taken));
+            let Some(net) = free else { break };
             if self.claim(net).await? {
                 return Ok(Ok(net));
             }
-            *inventory = self.inventory(ListOptions::consistent()).await?;
+            lost.insert(net);
         }
-        self.reclaim_from(pool, inventory).await
+        self.reclaim_from(pool).await
     }
 
     /// Takes an empty block that another node has not used for a while.
-    async fn reclaim_from(
-        &mut self,
-        pool: &Pool,
-        inventory: &Inventory,
-    ) -> Result<Result<IpNet, String>, StoreError> {
+    async fn reclaim_from(&mut self, pool: &Pool) -> Result<Result<IpNet, String>, StoreError> {
         let now = self.options.clock.now();
-        for (net, stored) in &inventory.blocks {
-            let old = stored
-                .spec
-                .affinity_claim_time
-                .as_deref()
-                .and_then(crate::UnixNanos::parse_rfc3339);
-            let ripe = old.is_some_and(|claimed| now.0.saturating_sub(claimed.0) >= RECLAIM_AFTER);
-            let owner = stored.spec.affinity.as_deref().and_then(|text| text.strip_prefix("host:"));
-            let Some(owner) = owner.filter(|owner| *owner != self.node) else { continue };
-            let fits = pool.cidr.contains(net) && net.prefix_len() == pool.block_prefix;
-            if !ripe || !fits || !block::is_empty(&stored.spec) {
-                continue;
-            }
-            // Guarded by the revision: a block that got an address meanwhile stays.
-            match self
-                .release_affinity_of(
-                    owner,
-                    *net,
-                    GiveBack::IfEmpty(Some(stored.spec.sequence_number)),
-                )
-                .await
-            {
-                Ok(true) if self.claim(*net).await? => return Ok(Ok(*net)),
+        let spare = |(net, seen): (&IpNet, &Summary)| {
+            let owner = seen.affinity.as_deref()?.strip_prefix("host:")?;
+            let claimed = seen.claimed.filter(|_| seen.empty && owner != self.node)?;
+            let ripe = now.0.saturating_sub(claimed.0) >= RECLAIM_AFTER;
+            let fits = net.prefix_len() == pool.block_prefix;
+            (ripe && fits).then(|| (*net, owner.to_owned(), seen.sequence))
+        };
+        let spare: Vec<_> =
+            self.watches.space(|space| space.inside(&pool.cidr).filter_map(spare).collect());
+        for (net, owner, sequence) in spare {
+            // Guarded by the sequence number and the revision: a block that got an address meanwhile stays.
+            match self.release_affinity_of(&owner, net, GiveBack::IfEmpty(Some(sequence))).await {
+                Ok(true) if self.claim(net).await? => return Ok(Ok(net)),
                 Ok(_) => {}
                 Err(error) if may_retry(&error) => {}
                 Err(error) => return Err(error),
@@ -122,11 +102,13 @@ impl<S: Store> Worker<S> {
     async fn claim_once(&mut self, net: IpNet) -> Result<bool, StoreError> {
         let mut claim = self.pending_affinity(net).await?;
         let wanted = block::empty(&net, Some(&self.affinity), self.options.clock.now());
-        let mine = match self.store.create(&wanted).await {
-            Ok(stored) => stored,
+        let (mine, is_new) = match self.store.create(&wanted).await {
+            Ok(stored) => (stored, true),
             Err(StoreError::AlreadyExists { .. }) => match self.load(net).await? {
                 // Ours already: a claim that died half-way, here or in a former life.
-                Some(stored) if stored.spec.affinity.as_deref() == Some(&self.affinity) => stored,
+                Some(stored) if stored.spec.affinity.as_deref() == Some(&self.affinity) => {
+                    (stored, false)
+                }
                 Some(_) => {
                     delete_as_read(&self.store, &claim).await?;
                     return Ok(false);
@@ -135,14 +117,16 @@ impl<S: Store> Worker<S> {
             },
             Err(error) => return Err(error),
         };
-        // Two nodes may claim overlapping blocks of different sizes at once: whoever sees the other steps back.
-        let inventory = self.inventory(ListOptions::consistent()).await?;
-        let others = |(other, _): &&(IpNet, _)| *other != net && ordinal::overlap(other, &net);
-        if block::is_empty(&mine.spec) && inventory.blocks.iter().any(|one| others(&one)) {
+        if block::is_empty(&mine.spec) && self.overlaps(net, mine.spec.sequence_number).await? {
             delete_as_read(&self.store, &mine).await?;
             delete_as_read(&self.store, &claim).await?;
             self.blocks.remove(&net);
             return Ok(false);
+        }
+        if is_new && claim.spec.state != AffinityState::Pending {
+            // A claim whose block had vanished: whoever is about to collect it must notice.
+            claim.spec.state = AffinityState::Pending;
+            claim = self.store.update(&claim).await?;
         }
         if claim.spec.state != AffinityState::Confirmed {
             claim.spec.state = AffinityState::Confirmed;
@@ -152,6 +136,22 @@ impl<S: Store> Worker<S> {
         self.claimed.insert(net, true);
         tracing::info!(block = %net, "claimed a block");
         Ok(true)
+    }
+
+    /// Returns whether a new block overlaps another. Two nodes may create overlapping blocks of different sizes at once.
+    /// Changes of a kind are seen in order: when our watch shows our own block, it has shown every block that was created
+    /// before. So of two such blocks the later one's owner sees the other, and steps back; and nobody takes an address out of
+    /// a block before having seen it.
+    async fn overlaps(&self, net: IpNet, sequence: u64) -> Result<bool, StoreError> {
+        let shown = |space: &Space| space.get(&net).is_some_and(|seen| seen.sequence >= sequence);
+        if self.watches.space_becomes(shown, SHOWN_WITHIN).await {
+            return Ok(self.watches.space(|space| space.overlapping(&net)).is_some());
+        }
+        tracing::debug!(block = %net, "the watch is behind, listing all blocks");
+        let listing = self.store.list::<IpamBlock>(&ListOptions::consistent()).await?;
+        let live = listing.items.iter().filter(|one| !one.spec.deleted);
+        let mut others = live.filter_map(|one| block::cidr(&one.spec));
+        Ok(others.any(|other| other != net && ordinal::overlap(&other, &net)))
     }
 
     async fn pending_affinity(&self, net: IpNet) -> Result<Stored<BlockAffinity>, StoreError> {
@@ -178,31 +178,6 @@ impl<S: Store> Worker<S> {
         Ok(found)
     }
 
-    /// Finishes what a former life of this node left half-way.
-    pub(super) async fn recover(&mut self) {
-        for stored in self.watches.affinities.list() {
-            let Ok(net) = stored.spec.cidr.parse::<IpNet>() else { continue };
-            let unfinished = !affinity::is_confirmed(&stored.spec);
-            // What this process did itself, the watch will show in a moment.
-            if !unfinished || stored.spec.node != self.node || self.claimed.contains_key(&net) {
-                continue;
-            }
-            let forward = stored.spec.state == AffinityState::Pending && !stored.spec.deleted;
-            let outcome = if forward {
-                self.claim(net).await.map(drop)
-            } else {
-                let node = self.node.clone();
-                self.release_affinity_of(&node, net, GiveBack::IfEmpty(None)).await.map(drop)
-            };
-            match outcome {
-                Ok(()) => {
-                    self.claimed.entry(net).or_insert(false);
-                }
-                Err(error) => tracing::warn!(block = %net, %error, "cannot finish a claim yet"),
-            }
-        }
-    }
-
     pub(super) async fn ensure_block(&mut self, family: Family) -> Result<IpNet, AssignError> {
         let own = self.own_blocks();
         let node_labels = self.watches.node_labels();
@@ -219,8 +194,7 @@ impl<S: Store> Worker<S> {
         }
         let mut tried = selection.refused;
         for pool in selection.pools {
-            let mut inventory = self.inventory(ListOptions::cached()).await?;
-            match self.claim_from(&pool, &mut inventory).await? {
+            match self.claim_from(&pool).await? {
                 Ok(net) => return Ok(net),
                 Err(why) => tried.push((pool.name, why)),
             }
@@ -252,7 +226,7 @@ impl<S: Store> Worker<S> {
     }
 
     /// Gives back a node's block. Returns whether the claim is gone.
-    async fn release_affinity_of(
+    pub(super) async fn release_affinity_of(
         &mut self,
         node: &str,
         net: IpNet,
@@ -268,9 +242,6 @@ impl<S: Store> Worker<S> {
         Ok(gone)
     }
 }
-
-/// Calico stops at the limit and does not borrow.
-pub(super) const LIMIT: &str = "is at the node's limit, see maxBlocksPerHost";
 
 fn conflict(net: &IpNet) -> StoreError {
     StoreError::Conflict { kind: "IPAMBlock", key: api::cidr_name(net) }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use api::{AllocationAttribute, IpamHandle, Key};
+use api::{AllocationAttribute, IpamBlock, IpamHandle, Key};
 use ipnet::IpNet;
 use store::{ListOptions, Store, StoreError};
 
-use super::{Released, Reply, Worker};
+use super::{Address, Released, Reply, Worker};
 use crate::{
     AssignError, block,
     datastore::{may_retry, pause},
@@ -30,7 +30,7 @@ impl<S: Store> Worker<S> {
         }
         let mut released: BTreeMap<String, Released> = BTreeMap::new();
         for (net, ids) in in_block {
-            let wanted = |_: IpAddr, owner: &AllocationAttribute| {
+            let wanted = |_: IpAddr, owner: &AllocationAttribute, _: Option<u64>| {
                 owner.handle_id.as_ref().is_some_and(|id| ids.contains(id))
             };
             match self.release_in(net, wanted).await {
@@ -94,22 +94,28 @@ impl<S: Store> Worker<S> {
 
     pub(super) async fn release_address(
         &mut self,
-        address: IpAddr,
-        handle: Option<&str>,
+        release: &Address,
     ) -> Result<Released, AssignError> {
-        let cached = self.blocks.keys().find(|net| net.contains(&address)).copied();
-        let net = match cached {
+        let address = release.address;
+        let known = self.blocks.keys().find(|net| net.contains(&address)).copied();
+        let known = known.or_else(|| self.watches.space(|space| space.of_address(address)));
+        let net = match known {
             Some(net) => Some(net),
+            // The watch may be behind.
             None => {
-                let inventory = self.inventory(ListOptions::consistent()).await?;
-                inventory.blocks.iter().map(|(net, _)| *net).find(|net| net.contains(&address))
+                let listing = self.store.list::<IpamBlock>(&ListOptions::consistent()).await?;
+                let nets = listing.items.iter().filter_map(|one| block::cidr(&one.spec));
+                nets.into_iter().find(|net| net.contains(&address))
             }
         };
         let Some(net) = net else { return Ok(Vec::new()) };
-        let wanted = |one: IpAddr, owner: &AllocationAttribute| {
-            one == address && handle.is_none_or(|handle| owner.handle_id.as_deref() == Some(handle))
+        let meant = |one: IpAddr, owner: &AllocationAttribute, sequence: Option<u64>| {
+            let handle = release.handle.as_deref();
+            one == address
+                && handle.is_none_or(|handle| owner.handle_id.as_deref() == Some(handle))
+                && (release.sequence.is_none() || release.sequence == sequence)
         };
-        let freed = self.release_in(net, wanted).await?;
+        let freed = self.release_in(net, meant).await?;
         for (_, owner) in &freed {
             let Some(id) = &owner.handle_id else { continue };
             let left = self.blocks.get(&net).map_or(0, |now| block::of_handle(&now.spec, id).len());
@@ -124,14 +130,19 @@ impl<S: Store> Worker<S> {
     async fn release_in(
         &mut self,
         net: IpNet,
-        wanted: impl Fn(IpAddr, &AllocationAttribute) -> bool,
+        wanted: impl Fn(IpAddr, &AllocationAttribute, Option<u64>) -> bool,
     ) -> Result<Vec<(IpAddr, AllocationAttribute)>, StoreError> {
+        let cooldown = self.cooldown();
         let mut fresh = !self.blocks.contains_key(&net);
         let mut lost = Vec::new();
         let mut attempt = 0;
         loop {
             let Some(mut changed) = self.block(net).await? else { return Ok(lost) };
-            let freed = block::release(&mut changed.spec, &wanted);
+            block::thaw(&mut changed.spec, cooldown);
+            let before = changed.spec.clone();
+            let freed = block::release(&mut changed.spec, cooldown, |address, owner| {
+                wanted(address, owner, block::sequence_of(&before, address))
+            });
             if freed.is_empty() {
                 if fresh {
                     return Ok(lost);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use api::AllowedUse;
 
-use super::Watches;
+use super::watches::Watches;
 use crate::{
     AssignError, AssignRequest, AutoAssign, Family,
     pool::{Asker, select},
@@ -13,21 +13,38 @@ use crate::{
 const POOLS4: &str = "cni.projectcalico.org/ipv4pools";
 const POOLS6: &str = "cni.projectcalico.org/ipv6pools";
 const ADDRESSES: &str = "cni.projectcalico.org/ipAddrs";
+const UNMANAGED: &str = "cni.projectcalico.org/ipAddrsNoIpam";
+const FLOATING: &str = "cni.projectcalico.org/floatingIPs";
 const FAMILIES: &str = "cni.projectcalico.org/ipFamilies";
 
-pub(super) fn read(
-    request: AssignRequest,
-    watches: &Watches,
-) -> Result<(AutoAssign, Vec<IpAddr>), AssignError> {
+/// What a pod is to get.
+pub(super) enum Wish {
+    /// Addresses out of the pools: these, or any when there are none.
+    Assign(AutoAssign, Vec<IpAddr>),
+    /// Addresses that its owner manages: nothing is assigned or released.
+    Given(Vec<IpAddr>),
+}
+
+pub(super) fn read(request: AssignRequest, watches: &Watches) -> Result<Wish, AssignError> {
+    if request.pod_annotations.contains_key(FLOATING) {
+        return Err(AssignError::Annotation {
+            name: FLOATING,
+            reason: "floating IPs are not supported; remove the annotation".to_owned(),
+        });
+    }
+    let given = addresses(&request, UNMANAGED)?;
+    if !given.is_empty() {
+        if request.pod_annotations.contains_key(ADDRESSES) {
+            return Err(AssignError::Annotation {
+                name: UNMANAGED,
+                reason: format!("cannot be used together with {ADDRESSES}"),
+            });
+        }
+        return Ok(Wish::Given(given));
+    }
     let pools4 = wish(&request, POOLS4)?;
     let pools6 = wish(&request, POOLS6)?;
-    let mut addresses = Vec::new();
-    for text in wish(&request, ADDRESSES)? {
-        addresses.push(text.parse().map_err(|_| AssignError::Annotation {
-            name: ADDRESSES,
-            reason: format!("{text:?} is not an address"),
-        })?);
-    }
+    let mut addresses = addresses(&request, ADDRESSES)?;
     if addresses.is_empty() {
         addresses.clone_from(&request.requested);
     }
@@ -63,7 +80,16 @@ pub(super) fn read(
         namespace_labels: Some(request.namespace_labels),
         intended_use: AllowedUse::Workload,
     };
-    Ok((auto, addresses))
+    Ok(Wish::Assign(auto, addresses))
+}
+
+fn addresses(request: &AssignRequest, name: &'static str) -> Result<Vec<IpAddr>, AssignError> {
+    let refused = |text: &str| AssignError::Annotation {
+        name,
+        reason: format!("{text:?} is not an address"),
+    };
+    let texts = wish(request, name)?;
+    texts.iter().map(|text| text.parse().map_err(|_| refused(text))).collect()
 }
 
 /// Reads an annotation that is a JSON list of strings; the pod's wins over the namespace's.

@@ -1,10 +1,14 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use api::AllocationAttribute;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{Owner, UnixNanos};
+
+const NOW: Cooldown = Cooldown { now: UnixNanos(9), rest: Duration::ZERO };
 
 fn owner(handle: &str) -> AllocationAttribute {
     Owner::pod("node-1", "ns", handle).attribute(handle, UnixNanos(1_790_000_000_000_000_000))
@@ -90,23 +94,54 @@ fn an_affinity_and_a_handle_are_written_as_calico_writes_them() {
     .assert_eq(&text);
 }
 
+/// Every size that a block may have.
+fn sizes() -> impl Iterator<Item = IpNet> {
+    let v4 = (20..=32).map(|prefix| format!("10.0.0.0/{prefix}"));
+    let v6 = (116..=128).map(|prefix| format!("fd00:0:0:1::/{prefix}"));
+    v4.chain(v6).map(|text| text.parse().unwrap())
+}
+
 #[test]
-fn a_small_block_gives_every_address_once_and_the_oldest_release_first() {
-    for prefix in 26..=32 {
-        let net: IpNet = format!("10.0.0.0/{prefix}").parse().unwrap();
+fn a_block_of_any_size_gives_every_address_once_and_the_oldest_release_first() {
+    for net in sizes() {
         let mut block = empty(&net, None, UnixNanos(5));
         let mut given = Vec::new();
         while let Some(address) = take_any(&mut block.spec, &owner("a"), |_| false) {
             given.push(address);
         }
         assert_eq!(given, net.hosts_all(), "in order");
-        for address in given.iter().rev() {
-            assert_eq!(release(&mut block.spec, |one, _| one == *address).len(), 1);
+        assert!(take(&mut block.spec, given[0], &owner("b")).is_err());
+        let last = *given.last().unwrap();
+        for address in [last, given[0]] {
+            release(&mut block.spec, NOW, |one, _| one == address);
         }
         let again = take_any(&mut block.spec, &owner("a"), |_| false);
-        assert_eq!(again, given.last().copied(), "first released, first given");
+        assert_eq!(again, Some(last), "first released, first given");
         assert_eq!(defects(&block.spec), [""; 0]);
     }
+}
+
+#[test]
+fn an_address_rests_before_somebody_else_gets_it() {
+    let mut block = empty(&"10.0.0.0/31".parse().unwrap(), None, UnixNanos(5));
+    let start = 1_790_000_000_000_000_000;
+    let at = |seconds: u64| Cooldown {
+        now: UnixNanos(start + seconds * 1_000_000_000),
+        rest: Duration::from_secs(30),
+    };
+    let first = take_any(&mut block.spec, &owner("a"), |_| false).unwrap();
+    assert_eq!(release(&mut block.spec, at(0), |_, _| true).len(), 1);
+    assert_eq!(release(&mut block.spec, at(1), |_, _| true).len(), 0, "it is released already");
+    assert!(!is_empty(&block.spec), "a cooling address is in use");
+    expect_test::expect![[r#"
+        {"cidr":"10.0.0.0/31","allocations":[0,null],"unallocated":[1],"attributes":[{"releasedAt":"2026-09-21T14:13:20Z"}],"sequenceNumber":5,"sequenceNumberForAllocation":{"0":5},"deleted":false,"strictAffinity":false}"#]]
+    .assert_eq(&serde_json::to_string(&block.spec).unwrap());
+    assert!(take_any(&mut block.spec, &owner("b"), |_| false).unwrap() != first);
+    assert_eq!(take_any(&mut block.spec, &owner("c"), |_| false), None);
+    assert!(!thaw(&mut block.spec, at(29)));
+    assert!(thaw(&mut block.spec, at(30)));
+    assert_eq!(take_any(&mut block.spec, &owner("c"), |_| false), Some(first));
+    assert_eq!(defects(&block.spec), [""; 0]);
 }
 
 trait HostsAll {
@@ -139,31 +174,53 @@ fn defects_are_named() {
 
 proptest! {
     #[test]
-    fn any_history_leaves_a_valid_block(steps in prop::collection::vec((0..3_u8, 0..16_u32, 0..4_u8), 0..80)) {
-        let net: IpNet = "10.0.0.0/28".parse().unwrap();
+    fn any_history_leaves_a_valid_block(
+        v6 in any::<bool>(),
+        bits in 0..=12_u8,
+        steps in prop::collection::vec((0..6_u8, any::<u32>(), 0..4_u8), 0..60),
+    ) {
+        let net: IpNet = if v6 { format!("fd00::/{}", 128 - bits) } else { format!("10.0.0.0/{}", 32 - bits) }
+            .parse()
+            .unwrap();
         let mut block = empty(&net, Some("host:n"), UnixNanos(7));
-        let mut model = std::collections::BTreeMap::new();
+        let (mut model, mut cooling) = (BTreeMap::new(), BTreeSet::new());
+        let mut now = UnixNanos(1_790_000_000_000_000_000);
         for (what, at, who) in steps {
-            let (address, who) = (ordinal::address(&net, at).unwrap(), who.to_string());
+            now.0 += 1_000_000_000;
+            let cooldown = Cooldown { now, rest: Duration::from_secs(if what == 2 { 5 } else { 0 }) };
+            let address = ordinal::address(&net, at % ordinal::size(&net).unwrap()).unwrap();
+            let who = who.to_string();
             match what {
-                0 => if let Some(got) = take_any(&mut block.spec, &owner(&who), |one| one == address) {
-                    prop_assert!(got != address);
+                0 | 3 => if let Some(got) = take_any(&mut block.spec, &owner(&who), |one| one == address) {
+                    prop_assert!(got != address && !cooling.contains(&got));
                     prop_assert!(model.insert(got, who).is_none());
                 },
                 1 => {
-                    let free = !model.contains_key(&address);
+                    let free = !model.contains_key(&address) && !cooling.contains(&address);
                     prop_assert_eq!(take(&mut block.spec, address, &owner(&who)).is_ok(), free);
-                    model.entry(address).or_insert(who);
+                    if free {
+                        model.insert(address, who);
+                    }
+                }
+                5 => {
+                    thaw(&mut block.spec, cooldown);
+                    cooling.clear();
                 }
                 _ => {
-                    let freed = release(&mut block.spec, |_, one| one.handle_id.as_deref() == Some(&who));
+                    let freed = release(&mut block.spec, cooldown, |_, one| one.handle_id.as_deref() == Some(&who));
                     let before = model.len();
-                    model.retain(|_, one| *one != who);
+                    model.retain(|address, one| {
+                        if *one == who && what == 2 {
+                            cooling.insert(*address);
+                        }
+                        *one != who
+                    });
                     prop_assert_eq!(freed.len(), before - model.len());
                 }
             }
             prop_assert_eq!(defects(&block.spec), Vec::<String>::new());
-            let seen: std::collections::BTreeMap<_, _> = assigned(&block.spec)
+            let living = assigned(&block.spec).filter(|(_, one)| one.released_at.is_none());
+            let seen: BTreeMap<_, _> = living
                 .map(|(address, one)| (address, one.handle_id.clone().unwrap_or_default())).collect();
             prop_assert_eq!(&seen, &model);
         }

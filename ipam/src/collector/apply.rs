@@ -9,7 +9,8 @@ use store::{Store, StoreError, Stored};
 
 use super::{HandleRelease, HandleRepair, Inventory, ReleasePlan, verdict::Facts};
 use crate::{
-    block,
+    Clock,
+    block::{self, Cooldown},
     datastore::{
         GiveBack, delete_as_read, find, find_block, may_retry, pause, release_claim, save_block,
         write_handle,
@@ -36,10 +37,16 @@ pub struct Applied {
 }
 
 /// Releases what a plan says, unless it changed meanwhile. Goes on after errors.
-pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan) -> Applied {
+pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan, clock: &Clock) -> Applied {
     let mut applied = Applied::default();
+    let cooldown = || Cooldown { now: clock.now(), rest: plan.cooldown };
+    for net in &plan.rested {
+        if let Err(error) = thaw(store, net, cooldown()).await {
+            applied.errors.push((format!("block {net}"), error));
+        }
+    }
     for release in &plan.handles {
-        match release_handle(store, release).await {
+        match release_handle(store, release, cooldown()).await {
             Ok(addresses) => applied.addresses.extend(addresses),
             Err(error) => applied.errors.push((format!("handle {}", release.handle), error)),
         }
@@ -69,6 +76,18 @@ pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan) -> Applied {
     applied
 }
 
+/// Frees what cooled down. Whoever wrote the block meanwhile did it too.
+async fn thaw<S: Store>(store: &S, net: &IpNet, cooldown: Cooldown) -> Result<(), StoreError> {
+    let Some(mut found) = find_block(store, net).await? else { return Ok(()) };
+    if !block::thaw(&mut found.spec, cooldown) {
+        return Ok(());
+    }
+    match save_block(store, found).await {
+        Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 async fn release_block<S: Store>(store: &S, one: &super::BlockRelease) -> Result<bool, StoreError> {
     let when = match one.if_empty_at {
         Some(sequence) => GiveBack::IfEmpty(Some(sequence)),
@@ -85,6 +104,7 @@ async fn release_block<S: Store>(store: &S, one: &super::BlockRelease) -> Result
 async fn release_handle<S: Store>(
     store: &S,
     release: &HandleRelease,
+    cooldown: Cooldown,
 ) -> Result<Vec<IpAddr>, StoreError> {
     let mut blocks: BTreeMap<IpNet, Vec<IpAddr>> = BTreeMap::new();
     for one in &release.addresses {
@@ -108,7 +128,7 @@ async fn release_handle<S: Store>(
     }
     let mut released = Vec::new();
     for (net, addresses) in blocks {
-        released.extend(release_in(store, &net, &addresses, release).await?);
+        released.extend(release_in(store, &net, &addresses, release, cooldown).await?);
         write_handle(store, None, &release.handle, &net, 0, TRIES).await?;
     }
     tracing::info!(handle = release.handle, reason = release.reason, ?released, "collected");
@@ -156,6 +176,7 @@ async fn release_in<S: Store>(
     net: &IpNet,
     addresses: &[IpAddr],
     release: &HandleRelease,
+    cooldown: Cooldown,
 ) -> Result<Vec<IpAddr>, StoreError> {
     let mut lost = Vec::new();
     let mut attempt = 0;
@@ -165,7 +186,7 @@ async fn release_in<S: Store>(
             release.addresses.iter().map(|one| (one.address, one.sequence)).collect();
         let now: BTreeMap<IpAddr, Option<u64>> =
             addresses.iter().map(|one| (*one, block::sequence_of(&found.spec, *one))).collect();
-        let freed = block::release(&mut found.spec, |address, owner| {
+        let freed = block::release(&mut found.spec, cooldown, |address, owner| {
             is_of(owner, release)
                 && now.get(&address).is_some_and(|now| planned.get(&address) == Some(now))
         });

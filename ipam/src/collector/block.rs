@@ -7,7 +7,10 @@ use api::{AffinityState, BlockAffinity, IpamBlock};
 use ipnet::IpNet;
 
 use super::{BlockRelease, Inventory, Pass, ReleasePlan, Subject, verdict::Facts};
-use crate::{Family, affinity, block};
+use crate::{
+    Family, affinity,
+    block::{self, Cooldown},
+};
 
 impl Pass<'_> {
     /// Finds blocks and claims that nobody needs.
@@ -102,6 +105,15 @@ impl Pass<'_> {
             }
         }
     }
+}
+
+/// Returns the blocks with addresses that cooled down.
+pub(super) fn rested(inventory: &Inventory<'_>, cooldown: Cooldown) -> Vec<IpNet> {
+    let cooling = inventory.blocks.iter().filter(|one| {
+        !one.spec.deleted && one.spec.attributes.iter().any(|owner| owner.released_at.is_some())
+    });
+    let rested = cooling.filter(|one| block::thaw(&mut one.spec.clone(), cooldown));
+    rested.filter_map(|one| block::cidr(&one.spec)).collect()
 }
 
 fn host(block: &IpamBlock) -> Option<&str> {

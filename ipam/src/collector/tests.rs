@@ -6,7 +6,7 @@ use api::{
 use store::{ListOptions, Store, Stored, memory::MemoryStore};
 
 use super::*;
-use crate::{Owner, affinity, block, check, handle};
+use crate::{Clock, Owner, affinity, block, check, handle};
 
 const START: u64 = 1_790_000_000_000_000_000;
 
@@ -16,6 +16,7 @@ struct Cluster {
     seen: Observations,
     now: UnixNanos,
     machines: Option<BTreeSet<(String, String)>>,
+    rules: Rules,
 }
 
 impl Cluster {
@@ -26,7 +27,13 @@ impl Cluster {
         }
         let pool = api::IpPoolSpec { cidr: "10.0.0.0/16".to_owned(), ..Default::default() };
         store.create(&IpPool::new("pool", pool)).await.unwrap();
-        Self { store, seen: Observations::default(), now: UnixNanos(START), machines: None }
+        Self {
+            store,
+            seen: Observations::default(),
+            now: UnixNanos(START),
+            machines: None,
+            rules: Rules::default(),
+        }
     }
 
     async fn all<R: api::Resource>(&self) -> Vec<R> {
@@ -83,13 +90,15 @@ impl Cluster {
             pods: pods.iter().collect(),
             machines: self.machines.as_ref(),
         };
-        let (seen, plan) = plan(&inventory, &self.seen, self.now, &Rules::default());
+        let (seen, plan) = plan(&inventory, &self.seen, self.now, &self.rules);
         self.seen = seen;
         plan
     }
 
     async fn apply(&self, plan: &ReleasePlan) -> Applied {
-        let applied = apply(&self.store, plan).await;
+        let now = self.now;
+        let clock = Clock::new(move || now);
+        let applied = apply(&self.store, plan, &clock).await;
         assert!(applied.errors.is_empty(), "{:?}", applied.errors);
         applied
     }
@@ -156,7 +165,7 @@ async fn an_address_that_was_assigned_anew_is_another_one() {
     cluster.after(0).await;
     let plan = cluster.after(900).await;
     let mut stored = cluster.store.get::<IpamBlock>(&Key::cluster("10-0-0-0-32")).await.unwrap();
-    block::release(&mut stored.spec, |_, _| true);
+    block::release(&mut stored.spec, Cooldown::none(UnixNanos(START)), |_, _| true);
     stored.spec.sequence_number += 1;
     let again = Owner::pod("n1", "ns", "a").attribute("h1", UnixNanos(START));
     block::take_any(&mut stored.spec, &again, |_| false).unwrap();
@@ -333,12 +342,39 @@ async fn what_crashes_left_over_is_finished() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn addresses_cool_down_and_then_their_block_may_go() {
+    let mut cluster = Cluster::new(&["n1"]).await;
+    cluster.rules.cooldown = Duration::from_secs(300);
+    cluster.block("10.0.0.0/28", "n1", &[("h", Owner::pod("gone", "ns", "a"))]).await;
+    cluster.block("10.0.0.16/28", "n1", &[]).await;
+    let mut story = String::new();
+    for seconds in [0, 60, 60, 239, 1, 0, 60] {
+        let plan = cluster.after(seconds).await;
+        let applied = cluster.apply(&plan).await;
+        story.push_str(&format!("+{seconds} s: {:?} {:?}\n", applied.addresses, applied.blocks));
+    }
+    expect_test::expect![[r#"
+        +0 s: [] []
+        +60 s: [10.0.0.0] [10.0.0.16/28]
+        +60 s: [] []
+        +239 s: [] []
+        +1 s: [] []
+        +0 s: [] []
+        +60 s: [] []
+    "#]]
+    .assert_eq(&story);
+    let left = cluster.all::<IpamBlock>().await;
+    assert!(left.len() == 1 && block::is_empty(&left[0].spec));
+    assert_eq!(cluster.findings().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_grace_period_no_address_goes() {
     let cluster = Cluster::new(&["n1"]).await;
     cluster.block("10.0.0.0/28", "n1", &[("h", Owner::pod("n1", "ns", "a"))]).await;
     let blocks = cluster.all::<IpamBlock>().await;
     let inventory = Inventory { blocks: blocks.iter().collect(), ..Inventory::default() };
-    let rules = Rules { grace: None, settle: Duration::from_secs(1) };
+    let rules = Rules { grace: None, settle: Duration::from_secs(1), ..Rules::default() };
     let (seen, _) = plan(&inventory, &Observations::default(), UnixNanos(START), &rules);
     let later = UnixNanos(START + 1_000_000_000_000_000);
     let (_, plan) = plan(&inventory, &seen, later, &rules);

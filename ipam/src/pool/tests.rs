@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use api::{AllowedUse, AssignmentMode, IpPool, IpPoolSpec};
 
-use super::{Asker, Pool, blocks_from, fnv32, select};
+use super::{Asker, Pool, Reservations, blocks_from, fnv32, select};
 use crate::Family;
 
 fn pool(name: &str, cidr: &str, change: impl FnOnce(&mut IpPoolSpec)) -> IpPool {
@@ -55,10 +55,39 @@ fn selection_says_why_not() {
 #[test]
 fn every_block_is_visited_once() {
     let pool = Pool::read(&pool("p", "10.0.0.0/20", |_| {})).unwrap();
-    let blocks: Vec<_> = blocks_from(&pool, "node-1").collect();
+    let blocks: Vec<_> = blocks_from(&pool, "node-1", 0).collect();
     let unique: std::collections::BTreeSet<_> = blocks.iter().collect();
     assert_eq!((blocks.len(), unique.len()), (64, 64));
-    assert_ne!(blocks[0], blocks_from(&pool, "node-2").next().unwrap());
+    assert_ne!(blocks[0], blocks_from(&pool, "node-2", 0).next().unwrap());
+    assert_ne!(blocks[0], blocks_from(&pool, "node-1", 1).next().unwrap());
     // Published test vector of FNV-1.
     assert_eq!(fnv32(b"foobar"), 0x31f0_b262);
+}
+
+#[test]
+fn reservations_are_found_among_many() {
+    let spec = api::IpReservationSpec {
+        reserved_cidrs: [
+            "10.0.9.0/24",
+            "10.0.9.7",
+            "10.0.2.128/25",
+            "10.0.2.0/25",
+            "fd00::8/125",
+            "x",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    };
+    let reserved = Reservations::read(&[api::IpReservation::new("r", spec)]);
+    let tell = |text: &str| {
+        let net: ipnet::IpNet = text.parse().unwrap();
+        (reserved.contains(net.addr()), reserved.touch(&net), reserved.covers(&net))
+    };
+    assert_eq!(tell("10.0.2.0/24"), (true, true, true));
+    assert_eq!(tell("10.0.2.255/32"), (true, true, true));
+    assert_eq!(tell("10.0.0.0/20"), (false, true, false));
+    assert_eq!(tell("10.0.3.0/26"), (false, false, false));
+    assert_eq!(tell("fd00::/122"), (false, true, false));
+    assert_eq!(tell("fd00::f/128"), (true, true, true));
+    assert_eq!(tell("0.0.0.0/32"), (false, false, false));
 }

@@ -33,7 +33,7 @@ pub async fn release<S: Store>(context: &Context<S>, ip: IpAddr) -> Result<Outco
     let Some(taken) = taken else { return Ok(nothing()) };
     // The handle guards against a new owner that came between reading and releasing.
     let allocator = Allocator::new(context.store.clone(), "voilectl");
-    if allocator.release_ip(ip, taken.handle).await?.is_empty() {
+    if allocator.release_ip(ip, taken.handle, None).await?.is_empty() {
         return Ok(nothing());
     }
     Ok(Outcome::ok(format!("{ip} released; it belonged to {}\n", taken.owner())))

@@ -1,0 +1,105 @@
+//! What an assignment costs, in requests and in time.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use api::{BlockAffinity, IpamBlock, IpamHandle};
+use store::memory::{Faults, MemoryStore, Verb};
+use tokio::time::Instant;
+
+use super::{allocator, cluster, findings, request};
+use crate::Family;
+
+#[tokio::test(start_paused = true)]
+async fn an_assignment_costs_two_writes_and_a_release_two() {
+    let store = cluster("10.0.0.0/24", 26, &["n1"]).await;
+    let ipam = allocator(&store, "n1");
+    ipam.ensure_block(Family::V4).await.unwrap();
+    store.forget_requests();
+    let got = ipam.auto_assign(request("n1", "h1")).await.unwrap();
+    assert_eq!(got.len(), 1);
+    assert_eq!(got[0].prefix_len(), 26);
+    let told = |store: &MemoryStore| {
+        let requests = store.requests();
+        requests.iter().map(|one| format!("{:?} {}", one.verb, one.kind)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&store), ["Create IPAMHandle", "Update IPAMBlock"]);
+    store.forget_requests();
+    assert_eq!(ipam.release_by_handle("h1").await.unwrap(), [got[0].addr()]);
+    assert_eq!(told(&store), ["Update IPAMBlock", "Delete IPAMHandle"]);
+    assert_eq!(findings(&store).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_together_share_one_block_write() {
+    let store = cluster("10.0.0.0/24", 26, &["n1"]).await;
+    let ipam = allocator(&store, "n1");
+    ipam.ensure_block(Family::V4).await.unwrap();
+    store.forget_requests();
+    let handles: Vec<_> = (0..60).map(|number| format!("h{number}")).collect();
+    let asks = handles.iter().map(|handle| ipam.auto_assign(request("n1", handle)));
+    let got = futures::future::join_all(asks).await;
+    let unique: BTreeSet<IpAddr> = got.into_iter().map(|one| one.unwrap()[0].addr()).collect();
+    assert_eq!(unique.len(), 60);
+    assert_eq!(store.count::<IpamHandle>(Verb::Create), 60);
+    assert!(store.count::<IpamBlock>(Verb::Update) <= 2);
+    assert_eq!(findings(&store).await, [""; 0]);
+}
+
+/// About 5 ms for each call, as an API server takes.
+fn slow(store: &MemoryStore) {
+    store.set_faults(Faults { latency: Duration::from_millis(10), ..Faults::none() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_a_hundred_pods_takes_a_dozen_block_writes_and_half_a_second() {
+    let store = cluster("10.0.0.0/16", 26, &["n1"]).await;
+    slow(&store);
+    let ipam = allocator(&store, "n1");
+    ipam.ensure_block(Family::V4).await.unwrap();
+    store.forget_requests();
+    let start = Instant::now();
+    // As they come: some at once, some while the first are being written.
+    let asks = (0..100_u64).map(|number| {
+        let ipam = ipam.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(number / 4)).await;
+            ipam.auto_assign(request("n1", &format!("h{number}"))).await
+        }
+    });
+    let got = futures::future::join_all(asks).await;
+    let took = start.elapsed();
+    let unique: BTreeSet<IpAddr> = got.into_iter().map(|one| one.unwrap()[0].addr()).collect();
+    assert_eq!(unique.len(), 100);
+    let writes = store.count::<IpamBlock>(Verb::Update) + store.count::<IpamBlock>(Verb::Create);
+    assert!(writes <= 12, "{writes} block writes");
+    assert_eq!(store.count::<IpamHandle>(Verb::Create), 100);
+    let reads = store.requests().iter().filter(|one| !one.verb.writes()).count();
+    assert_eq!(reads, 0, "{:?}", store.requests());
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    store.set_faults(Faults::none());
+    assert_eq!(findings(&store).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_nodes_that_claim_at_once_hardly_collide() {
+    let nodes: Vec<String> = (0..200).map(|number| format!("node-{number}")).collect();
+    let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    let store = cluster("10.0.0.0/16", 26, &names).await;
+    let allocators: Vec<_> = nodes.iter().map(|node| allocator(&store, node)).collect();
+    for ipam in &allocators {
+        // Nothing to release: the watches are ready when this is answered.
+        ipam.release_by_handle("none").await.unwrap();
+    }
+    slow(&store);
+    store.forget_requests();
+    let claims = allocators.iter().map(|ipam| ipam.ensure_block(Family::V4));
+    let claimed: BTreeSet<_> =
+        futures::future::join_all(claims).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(claimed.len(), 200);
+    let attempts = store.count::<IpamBlock>(Verb::Create);
+    assert!(attempts < 300, "{attempts} attempts of 200 nodes");
+    assert_eq!(store.count::<IpamBlock>(Verb::List), 0);
+    assert_eq!(store.count::<BlockAffinity>(Verb::List), 0);
+}
