@@ -15,8 +15,8 @@ use std::{
 pub use self::community::{Community, ExtendedCommunity, LargeCommunity, MalformedCommunity};
 pub(crate) use self::{
     decode::{Context, Decoded, Treatment, decode, decode_next_hop},
-    encode::{encode_block, encode_mp_reach_head},
-    interner::{AttrSet, Interner, RawKey},
+    encode::{encode_block, encode_mp_reach_head, encode_next_hop},
+    interner::{AttrId, AttrSet, Interner, RawKey},
 };
 use crate::types::{Asn, RouterId};
 

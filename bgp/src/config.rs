@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     filter::Policy,
     types::{Asn, Families, PeerType, Role, RouterId},
+    wire::AddPath,
 };
 
 /// The well-known port.
@@ -60,6 +61,33 @@ pub enum NextHopMode {
     Own,
     /// Unchanged wherever there is one.
     Keep,
+}
+
+/// Whether more than one path of a prefix is exchanged (RFC 7911).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddPathMode {
+    /// Only the best path, both ways.
+    #[default]
+    None,
+    /// Take all that the peer has.
+    Receive,
+    /// Send all that policy allows.
+    Send,
+    /// Both.
+    Both,
+}
+
+impl AddPathMode {
+    /// Returns what an OPEN says about it.
+    pub(crate) fn capability(self, families: Families) -> Vec<AddPath> {
+        let mode = match self {
+            Self::None => return Vec::new(),
+            Self::Receive => 1,
+            Self::Send => 2,
+            Self::Both => 3,
+        };
+        families.iter().map(|family| AddPath { afi: family.afi(), safi: 1, mode }).collect()
+    }
 }
 
 /// One peer.
@@ -119,6 +147,8 @@ pub struct PeerConfig {
     pub role_strict: bool,
     /// Whether to announce extended messages.
     pub extended_message: bool,
+    /// Whether to exchange several paths of a prefix.
+    pub add_path: AddPathMode,
     /// LOCAL_PREF of routes sent to an internal peer that have none. Calico's BIRD wants 2147482623 (metric 1024).
     pub local_pref: u32,
     /// Next hop of announced routes.
@@ -173,6 +203,7 @@ impl PeerConfig {
             role: None,
             role_strict: false,
             extended_message: true,
+            add_path: AddPathMode::None,
             local_pref: 100,
             next_hop: NextHopMode::Auto,
             next_hop_ipv4: None,

@@ -9,8 +9,8 @@ mod tests;
 use std::{fmt, net::IpAddr};
 
 use crate::{
-    attr::{AttrSet, Community, DEFAULT_LOCAL_PREF},
-    types::{Asn, PeerType, RouterId},
+    attr::{AttrSet, Origin},
+    types::{PeerType, RouterId},
 };
 
 /// The step that decided.
@@ -38,6 +38,8 @@ pub enum Why {
     ClusterList,
     /// Smaller address of the peer.
     PeerAddress,
+    /// Smaller path identifier of the same peer (RFC 7911).
+    PathId,
 }
 
 impl fmt::Display for Why {
@@ -54,6 +56,7 @@ impl fmt::Display for Why {
             Self::RouterId => "router id",
             Self::ClusterList => "cluster list length",
             Self::PeerAddress => "peer address",
+            Self::PathId => "path identifier",
         })
     }
 }
@@ -72,6 +75,8 @@ pub(crate) struct Origination {
 pub(crate) struct Candidate<'a> {
     pub(crate) attributes: &'a AttrSet,
     pub(crate) from: Origination,
+    /// Tells the paths of one peer apart (RFC 7911); 0 without ADD-PATH.
+    pub(crate) path_id: u32,
     /// The caller's name for the path; unique, decides when everything else is equal.
     pub(crate) index: usize,
 }
@@ -144,56 +149,48 @@ type Step = (Why, fn(&Candidate<'_>) -> u64);
 
 /// Smaller is better. MED comes after the origin; it is no plain order.
 const EQUAL_COST_STEPS: [Step; 6] = [
-    (Why::LongLivedStale, |path| u64::from(path.attributes.has(Community::LLGR_STALE))),
+    (Why::LongLivedStale, |path| u64::from(path.attributes.long_lived_stale)),
     (Why::LocalOrigin, |path| u64::from(path.from.peer_type.is_some())),
-    (Why::LocalPref, |path| u64::from(u32::MAX.saturating_sub(local_pref(path)))),
-    (Why::AsPathLength, |path| u64::try_from(path.attributes.as_path.0.len()).unwrap_or(u64::MAX)),
+    (Why::LocalPref, |path| u64::from(u32::MAX.saturating_sub(path.attributes.local_pref))),
+    (Why::AsPathLength, |path| u64::from(path.attributes.path_length)),
     (Why::Origin, |path| match path.attributes.origin {
-        crate::attr::Origin::Igp => 0,
-        crate::attr::Origin::Egp => 1,
-        crate::attr::Origin::Incomplete => 2,
+        Origin::Igp => 0,
+        Origin::Egp => 1,
+        Origin::Incomplete => 2,
     }),
     (Why::PeerType, |path| u64::from(path.from.peer_type == Some(PeerType::Internal))),
 ];
 
 type TieBreak = (Why, fn(&Candidate<'_>) -> (u8, u128));
 
-const TIE_BREAKS: [TieBreak; 3] = [
+const TIE_BREAKS: [TieBreak; 4] = [
     // RFC 4456 §9: the originator stands for the router that reflected the route.
     (Why::RouterId, |path| {
-        let id = path.attributes.originator_id.unwrap_or(path.from.router_id);
-        (0, u128::from(id.0))
+        let originator = path.attributes.originator.map(std::num::NonZeroU32::get);
+        (0, u128::from(originator.unwrap_or(path.from.router_id.0)))
     }),
-    (Why::ClusterList, |path| {
-        (0, u128::try_from(path.attributes.cluster_list.len()).unwrap_or(u128::MAX))
-    }),
+    (Why::ClusterList, |path| (0, u128::from(path.attributes.clusters))),
     (Why::PeerAddress, |path| match path.from.address {
         IpAddr::V4(address) => (4, u128::from(u32::from(address))),
         IpAddr::V6(address) => (6, u128::from(address)),
     }),
+    (Why::PathId, |path| (0, u128::from(path.path_id))),
 ];
 
-fn local_pref(path: &Candidate<'_>) -> u32 {
-    path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
-}
-
-fn neighbour(path: &Candidate<'_>) -> Option<Asn> {
-    path.attributes.as_path.neighbour()
-}
-
-/// A missing MED counts as 0 (RFC 4271 §9.1.2.2 c).
+/// Comparable only between paths through one neighbour (RFC 4271 §9.1.2.2 c).
 fn beats_by_med(other: &Candidate<'_>, path: &Candidate<'_>) -> bool {
-    neighbour(other) == neighbour(path)
-        && other.attributes.med.unwrap_or(0) < path.attributes.med.unwrap_or(0)
+    let (other, path) = (other.attributes, path.attributes);
+    other.neighbour == path.neighbour && other.med < path.med
 }
 
 fn share(best: Candidate<'_>, mut equal: Vec<Candidate<'_>>, multipath: Multipath) -> Vec<usize> {
     let external = best.from.peer_type == Some(PeerType::External);
-    equal.retain(|path| {
-        let same_path = path.attributes.as_path == best.attributes.as_path;
-        path.index != best.index && (same_path || !external || multipath.relax)
-    });
-    equal.sort_by_key(|path| (path.from.router_id, path.from.address, path.index));
+    if external && !multipath.relax && equal.len() > 1 {
+        let as_path = best.attributes.attributes().as_path;
+        equal.retain(|path| path.attributes.attributes().as_path == as_path);
+    }
+    equal.retain(|path| path.index != best.index);
+    equal.sort_by_key(|path| (path.from.router_id, path.from.address, path.path_id, path.index));
     let others = equal.iter().map(|path| path.index);
     std::iter::once(best.index).chain(others).take(multipath.max_paths.max(1)).collect()
 }

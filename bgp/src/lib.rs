@@ -31,11 +31,12 @@ pub mod snapshot;
 mod speaker;
 mod types;
 mod update_group;
+mod watched;
 pub mod wire;
 
 pub use self::{
     attr::{Community, LargeCommunity, PathAttributes},
-    config::{PeerConfig, SpeakerConfig},
+    config::{AddPathMode, PeerConfig, SpeakerConfig},
     decision::Why,
     session::State,
     speaker::{

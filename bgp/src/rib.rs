@@ -1,14 +1,27 @@
-//! The routing table: for every prefix all paths received (Adj-RIB-In) and what was chosen (Loc-RIB).
+//! The routing table: for every prefix all paths received (Adj-RIB-In) and which of them are used (Loc-RIB).
 //!
 //! A prefix lives in a slot with a stable number, so that update groups can keep one word per slot. What was announced
-//! to whom (Adj-RIB-Out) is theirs.
+//! to whom (Adj-RIB-Out) is theirs. Nothing is stored twice: the first path of a decided slot is the chosen one, and
+//! the usual slot, with one path, needs no allocation.
 
-use std::{collections::BTreeSet, hash::BuildHasher, net::IpAddr, sync::Arc};
+mod next_hops;
+mod path;
+mod slot;
+
+use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+pub(crate) use self::{
+    next_hops::NextHopSet,
+    path::{Path, PathKey, Rejection},
+};
+use self::{
+    next_hops::{NextHopSetId, NextHopSets},
+    slot::Slot,
+};
 use crate::{
-    attr::AttrSet,
+    attr::{AttrId, AttrSet, Interner},
     decision::{Candidate, Decision, Multipath, Origination, decide},
     speaker::FibNextHop,
     types::{Families, Prefix},
@@ -22,7 +35,7 @@ impl PeerId {
     /// This speaker.
     pub(crate) const LOCAL: Self = Self(0);
 
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -35,103 +48,6 @@ impl SlotId {
     pub(crate) fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
-}
-
-/// Why a received path is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Rejection {
-    OwnAs,
-    OwnOriginator,
-    OwnCluster,
-    NextHop,
-    RouteLeak,
-    MappedNextHop,
-    Policy,
-}
-
-/// A path as received, and what import policy made of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Path {
-    pub(crate) source: PeerId,
-    pub(crate) stale: bool,
-    pub(crate) received: Arc<AttrSet>,
-    pub(crate) accepted: Result<Arc<AttrSet>, Rejection>,
-}
-
-/// The paths of a slot. One is the usual case and needs no allocation.
-#[derive(Debug, Default)]
-enum Paths {
-    #[default]
-    None,
-    One(Path),
-    Many(Vec<Path>),
-}
-
-impl Paths {
-    fn as_slice(&self) -> &[Path] {
-        match self {
-            Self::None => &[],
-            Self::One(path) => std::slice::from_ref(path),
-            Self::Many(paths) => paths,
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [Path] {
-        match self {
-            Self::None => &mut [],
-            Self::One(path) => std::slice::from_mut(path),
-            Self::Many(paths) => paths,
-        }
-    }
-
-    fn push(&mut self, path: Path) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(path),
-            Self::One(first) => Self::Many(vec![first, path]),
-            Self::Many(mut paths) => {
-                paths.push(path);
-                Self::Many(paths)
-            }
-        };
-    }
-
-    fn remove(&mut self, source: PeerId) -> Option<Path> {
-        let position = self.as_slice().iter().position(|path| path.source == source)?;
-        match std::mem::take(self) {
-            Self::None => None,
-            Self::One(path) => Some(path),
-            Self::Many(mut paths) => {
-                let removed = paths.remove(position);
-                *self = match paths.len() {
-                    1 => paths.pop().map_or(Self::None, Self::One),
-                    _ => Self::Many(paths),
-                };
-                Some(removed)
-            }
-        }
-    }
-}
-
-/// What was chosen for a prefix and is told to peers.
-#[derive(Clone, Debug)]
-pub(crate) struct Chosen {
-    pub(crate) attributes: Arc<AttrSet>,
-    pub(crate) source: PeerId,
-}
-
-impl Chosen {
-    fn is(&self, other: &Self) -> bool {
-        self.source == other.source && Arc::ptr_eq(&self.attributes, &other.attributes)
-    }
-}
-
-#[derive(Debug)]
-struct Slot {
-    prefix: Prefix,
-    dirty: bool,
-    paths: Paths,
-    chosen: Option<Chosen>,
-    fib: Option<Arc<[FibNextHop]>>,
 }
 
 /// A path's source as decisions and next hops need it.
@@ -153,7 +69,7 @@ pub(crate) struct Count {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// The next hops are others than before.
-    pub(crate) fib: Option<Arc<[FibNextHop]>>,
+    pub(crate) fib: Option<NextHopSet>,
     /// The choice is another than before.
     pub(crate) chosen: bool,
 }
@@ -168,7 +84,9 @@ pub(crate) struct Rib {
     dirty: Vec<SlotId>,
     sources: Vec<Option<Source>>,
     counts: Vec<Count>,
-    next_hop_sets: BTreeSet<Arc<[FibNextHop]>>,
+    next_hop_sets: NextHopSets,
+    /// Neighbouring prefixes mostly share their attributes.
+    recent_next_hop: Option<(AttrId, PeerId, Option<NextHopSetId>)>,
     /// Networks on links without carrier.
     unreachable: Vec<Prefix>,
     pub(crate) multipath: Multipath,
@@ -184,7 +102,8 @@ impl Rib {
             dirty: Vec::new(),
             sources: Vec::new(),
             counts: Vec::new(),
-            next_hop_sets: BTreeSet::new(),
+            next_hop_sets: NextHopSets::new(),
+            recent_next_hop: None,
             unreachable: Vec::new(),
             multipath,
         }
@@ -200,6 +119,11 @@ impl Rib {
         if let Some(place) = self.sources.get_mut(index) {
             *place = Some(source);
         }
+        self.recent_next_hop = None;
+    }
+
+    pub(crate) fn source(&self, peer: PeerId) -> Option<&Source> {
+        self.sources.get(peer.index())?.as_ref()
     }
 
     pub(crate) fn count(&self, peer: PeerId) -> Count {
@@ -211,8 +135,8 @@ impl Rib {
         self.index.len()
     }
 
-    fn find(&self, prefix: &Prefix) -> Option<SlotId> {
-        let hash = self.hasher.hash_one(prefix);
+    pub(crate) fn find(&self, prefix: &Prefix) -> Option<SlotId> {
+        let hash = hash(&self.hasher, prefix);
         let slots = &self.slots;
         self.index.find(hash, |id| slot_prefix(slots, *id) == Some(*prefix)).copied()
     }
@@ -229,21 +153,16 @@ impl Rib {
         if let Some(found) = self.find(&prefix) {
             return found;
         }
-        let slot = Slot { prefix, dirty: false, paths: Paths::None, chosen: None, fib: None };
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None => {
-                let id = SlotId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-                self.slots.push(None);
-                id
-            }
-        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            SlotId(u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX))
+        });
         if let Some(place) = self.slots.get_mut(id.index()) {
-            *place = Some(slot);
+            *place = Some(Slot::new(prefix));
         }
         let Self { hasher, slots, index, .. } = self;
-        index.insert_unique(hasher.hash_one(prefix), id, |id| {
-            hasher.hash_one(slot_prefix(slots, *id).unwrap_or(prefix))
+        index.insert_unique(hash(hasher, &prefix), id, |id| {
+            hash(hasher, &slot_prefix(slots, *id).unwrap_or(prefix))
         });
         id
     }
@@ -258,58 +177,53 @@ impl Rib {
     }
 
     fn count_path(&mut self, path: &Path, present: bool) {
-        let Some(count) = self.counts.get_mut(path.source.index()) else { return };
+        let Some(count) = self.counts.get_mut(path.key.source.index()) else { return };
         let step = |number: &mut usize| {
             *number = if present { number.saturating_add(1) } else { number.saturating_sub(1) };
         };
         step(&mut count.received);
-        if path.accepted.is_ok() {
+        if path.accepted().is_ok() {
             step(&mut count.accepted);
         }
     }
 
-    /// Stores a path, in place of the one its source had before.
+    /// Stores a path, in place of the one with the same key.
     pub(crate) fn insert(&mut self, prefix: Prefix, path: Path) {
         let id = self.find_or_insert(prefix);
-        self.count_path(&path, true);
         let Some(slot) = self.slot_mut(id) else { return };
-        let places = slot.paths.as_mut_slice();
-        let replaced = match places.iter_mut().find(|old| old.source == path.source) {
-            Some(place) => Some(std::mem::replace(place, path)),
-            None => {
-                slot.paths.push(path);
-                None
-            }
-        };
-        if let Some(replaced) = replaced {
-            self.count_path(&replaced, false);
+        let replaced = slot.insert(path);
+        self.count_path(&path, true);
+        if let Some(replaced) = &replaced {
+            self.count_path(replaced, false);
         }
-        self.mark(id);
+        if replaced.is_none_or(|replaced| !replaced.decides_like(&path)) {
+            self.mark(id);
+        }
     }
 
-    /// Removes the path of a source.
-    pub(crate) fn remove(&mut self, prefix: &Prefix, source: PeerId) {
+    /// Removes a path.
+    pub(crate) fn remove(&mut self, prefix: &Prefix, key: PathKey) {
         if let Some(id) = self.find(prefix) {
-            self.remove_in(id, source);
+            self.remove_in(id, key);
         }
     }
 
-    fn remove_in(&mut self, id: SlotId, source: PeerId) {
-        let removed = self.slot_mut(id).and_then(|slot| slot.paths.remove(source));
-        if let Some(removed) = removed {
+    fn remove_in(&mut self, id: SlotId, key: PathKey) {
+        if let Some(removed) = self.slot_mut(id).and_then(|slot| slot.remove(key)) {
             self.count_path(&removed, false);
             self.mark(id);
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = SlotId> + use<> {
-        (0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX)).map(SlotId)
+    /// Lists all numbers; slots may be empty.
+    pub(crate) fn all(&self) -> impl Iterator<Item = SlotId> + use<> {
+        self.range(0, usize::MAX)
     }
 
-    fn path_in(&self, id: SlotId, source: PeerId) -> Option<(&Prefix, &Path)> {
-        let slot = self.slot(id)?;
-        let path = slot.paths.as_slice().iter().find(|path| path.source == source)?;
-        Some((&slot.prefix, path))
+    /// Lists up to `count` numbers from `first` on.
+    pub(crate) fn range(&self, first: usize, count: usize) -> impl Iterator<Item = SlotId> + use<> {
+        let end = first.saturating_add(count).min(self.slots.len());
+        (first..end).filter_map(|index| u32::try_from(index).ok().map(SlotId))
     }
 
     /// Removes all paths of a source in these families; only the stale ones if asked so.
@@ -318,11 +232,17 @@ impl Rib {
             return;
         }
         for id in self.all() {
-            let matching = self.path_in(id, source).is_some_and(|(prefix, path)| {
-                families.contains(prefix.family()) && (path.stale || !only_stale)
-            });
-            if matching {
-                self.remove_in(id, source);
+            let Some(slot) = self.slot(id) else { continue };
+            if !families.contains(slot.prefix.family()) {
+                continue;
+            }
+            let matches = |path: &&Path| path.key.source == source && (path.stale || !only_stale);
+            while let Some(key) = self
+                .slot(id)
+                .and_then(|slot| slot.paths().iter().find(matches))
+                .map(|path| path.key)
+            {
+                self.remove_in(id, key);
             }
         }
     }
@@ -331,16 +251,16 @@ impl Rib {
     pub(crate) fn mark_stale(&mut self, source: PeerId, families: Families) {
         for slot in self.slots.iter_mut().flatten() {
             if families.contains(slot.prefix.family()) {
-                let paths = slot.paths.as_mut_slice().iter_mut();
-                paths.filter(|path| path.source == source).for_each(|path| path.stale = true);
+                slot.mark_stale(|path| path.key.source == source);
             }
         }
     }
 
     /// Lists the paths of a source.
     pub(crate) fn paths_of(&self, source: PeerId) -> Vec<(Prefix, Path)> {
-        let all = self.all().filter_map(|id| self.path_in(id, source));
-        all.map(|(prefix, path)| (*prefix, path.clone())).collect()
+        let slots = self.slots.iter().flatten();
+        let all = slots.flat_map(|slot| slot.paths().iter().map(|path| (slot.prefix, *path)));
+        all.filter(|(_, path)| path.key.source == source).collect()
     }
 
     /// Replaces the networks that cannot be reached and looks at everything again.
@@ -376,114 +296,117 @@ impl Rib {
     }
 
     /// Decides about one slot.
-    pub(crate) fn update(&mut self, id: SlotId) -> Outcome {
+    pub(crate) fn update(&mut self, id: SlotId, interner: &Interner) -> Outcome {
         let Some(slot) = self.slot(id) else { return Outcome::default() };
-        let decision = self.decision(slot);
-        let used: Vec<&Path> = decision
-            .iter()
-            .flat_map(|decision| &decision.used)
-            .filter_map(|index| slot.paths.as_slice().get(*index))
-            .collect();
-        let chosen = used.first().and_then(|path| {
-            let attributes = Arc::clone(path.accepted.as_ref().ok()?);
-            Some(Chosen { attributes, source: path.source })
-        });
-        let hops = self.next_hops(&used);
-        let hops = self.intern_next_hops(hops);
-        let Some(slot) = self.slot_mut(id) else { return Outcome::default() };
-        let same = match (&slot.chosen, &chosen) {
-            (Some(before), Some(now)) => before.is(now),
-            (None, None) => true,
-            _ => false,
+        let (best, fib) = match slot.paths() {
+            [] => (None, None),
+            [only] => {
+                let only = *only;
+                match self.usable(&only, interner) {
+                    Some(set) => (Some(0), self.only_next_hop(&only, set)),
+                    None => (None, None),
+                }
+            }
+            _ => {
+                let decision = self.decision(slot, interner);
+                let used = decision.map(|decision| decision.used).unwrap_or_default();
+                let hops = self.next_hops(slot, &used, interner);
+                (used.first().copied(), self.next_hop_sets.intern(&hops))
+            }
         };
-        slot.chosen = chosen;
-        let empty: &[FibNextHop] = &[];
-        let fib_changed = slot.fib.as_deref().unwrap_or(empty) != &*hops;
-        if fib_changed {
-            slot.fib = (!hops.is_empty()).then(|| Arc::clone(&hops));
-        }
-        Outcome { fib: fib_changed.then_some(hops), chosen: !same }
+        let Some(slot) = self.slot_mut(id) else { return Outcome::default() };
+        let chosen = slot.choose(best);
+        let fib_changed = slot.fib != fib;
+        slot.fib = fib;
+        Outcome { fib: fib_changed.then(|| self.next_hop_sets.get(fib)), chosen }
+    }
+
+    /// Returns the attributes of a path that may be used.
+    fn usable<'a>(&self, path: &Path, interner: &'a Interner) -> Option<&'a AttrSet> {
+        let set = interner.get(path.accepted().ok()?)?;
+        self.is_reachable(set).then_some(set)
     }
 
     /// Runs the decision process over the usable paths of a slot.
-    fn decision(&self, slot: &Slot) -> Option<Decision> {
-        let candidates = slot.paths.as_slice().iter().enumerate().filter_map(|(index, path)| {
-            let attributes = path.accepted.as_ref().ok()?;
-            let from = self.source(path.source)?.origination;
-            self.is_reachable(attributes).then_some(Candidate { attributes, from, index })
+    fn decision(&self, slot: &Slot, interner: &Interner) -> Option<Decision> {
+        let candidates = slot.paths().iter().enumerate().filter_map(|(index, path)| {
+            let attributes = self.usable(path, interner)?;
+            let from = self.source(path.key.source)?.origination;
+            Some(Candidate { attributes, from, index, path_id: path.key.path_id })
         });
         decide(candidates.collect(), self.multipath)
     }
 
-    fn is_reachable(&self, attributes: &AttrSet) -> bool {
-        let Some(next_hop) = attributes.next_hop else { return true };
-        !self.unreachable.iter().any(|network| network.contains_address(next_hop.address))
+    fn is_reachable(&self, set: &AttrSet) -> bool {
+        let Some(next_hop) = set.next_hop else { return true };
+        !self.unreachable.iter().any(|network| network.contains_address(next_hop))
     }
 
-    pub(crate) fn source(&self, peer: PeerId) -> Option<&Source> {
-        self.sources.get(peer.index())?.as_ref()
-    }
-
-    /// Routes of our own are not ours to put into the kernel.
-    fn next_hops(&self, used: &[&Path]) -> Vec<FibNextHop> {
-        let mut hops = Vec::with_capacity(used.len());
-        for path in used {
-            if path.source == PeerId::LOCAL {
-                return Vec::new();
-            }
-            let Some(next_hop) = path.accepted.as_ref().ok().and_then(|set| set.next_hop) else {
-                continue;
-            };
-            let address = next_hop.address;
-            let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            let interface = if link_local {
-                self.source(path.source).and_then(|source| source.interface.clone())
-            } else {
-                None
-            };
-            let hop = FibNextHop { address, interface };
-            if !hops.contains(&hop) {
-                hops.push(hop);
-            }
+    fn only_next_hop(&mut self, path: &Path, set: &AttrSet) -> Option<NextHopSetId> {
+        let id = path.accepted().ok()?;
+        if let Some((recent, source, hops)) = self.recent_next_hop
+            && recent == id
+            && source == path.key.source
+        {
+            return hops;
         }
-        hops.sort();
+        let hops = self.next_hop(path, set).and_then(|hop| self.next_hop_sets.intern(&[hop]));
+        self.recent_next_hop = Some((id, path.key.source, hops));
         hops
     }
 
-    fn intern_next_hops(&mut self, hops: Vec<FibNextHop>) -> Arc<[FibNextHop]> {
-        if let Some(known) = self.next_hop_sets.get(hops.as_slice()) {
-            return Arc::clone(known);
+    /// Routes of our own are not ours to put into the kernel.
+    fn next_hop(&self, path: &Path, set: &AttrSet) -> Option<FibNextHop> {
+        if path.key.source == PeerId::LOCAL {
+            return None;
         }
-        if self.next_hop_sets.len() >= 1024 {
-            self.next_hop_sets.retain(|set| Arc::strong_count(set) > 1);
+        let address = set.next_hop?;
+        let link_local = matches!(address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let source = self.source(path.key.source).filter(|_| link_local);
+        Some(FibNextHop { address, interface: source.and_then(|source| source.interface.clone()) })
+    }
+
+    fn next_hops(&self, slot: &Slot, used: &[usize], interner: &Interner) -> Vec<FibNextHop> {
+        let used: Vec<&Path> = used.iter().filter_map(|index| slot.paths().get(*index)).collect();
+        if used.iter().any(|path| path.key.source == PeerId::LOCAL) {
+            return Vec::new();
         }
-        let set: Arc<[FibNextHop]> = hops.into();
-        self.next_hop_sets.insert(Arc::clone(&set));
-        set
+        let hops = used
+            .into_iter()
+            .filter_map(|path| self.next_hop(path, interner.get(path.accepted().ok()?)?));
+        let mut hops: Vec<FibNextHop> = hops.collect();
+        hops.sort();
+        hops.dedup();
+        hops
     }
 
     pub(crate) fn prefix(&self, id: SlotId) -> Option<Prefix> {
         self.slot(id).map(|slot| slot.prefix)
     }
 
-    pub(crate) fn chosen(&self, id: SlotId) -> Option<&Chosen> {
-        self.slot(id)?.chosen.as_ref()
+    /// Returns the path that peers are told.
+    pub(crate) fn chosen(&self, id: SlotId) -> Option<&Path> {
+        self.slot(id)?.chosen()
     }
 
-    /// Lists the slots with a choice.
-    pub(crate) fn chosen_slots(&self) -> Vec<SlotId> {
-        self.all().filter(|id| self.chosen(*id).is_some()).collect()
+    /// Lists the paths that may be told to ADD-PATH peers.
+    pub(crate) fn usable_paths<'a>(
+        &'a self,
+        id: SlotId,
+        interner: &'a Interner,
+    ) -> impl Iterator<Item = &'a Path> {
+        let paths = self.slot(id).map(Slot::paths).unwrap_or_default();
+        paths.iter().filter(|path| self.usable(path, interner).is_some())
     }
 
     /// Gives the slots back that hold nothing any more; every group has seen that.
     pub(crate) fn release(&mut self, ids: &[SlotId]) {
         for id in ids {
             let Some(slot) = self.slot(*id) else { continue };
-            let empty = slot.paths.as_slice().is_empty() && slot.chosen.is_none() && !slot.dirty;
-            if !empty {
+            if !slot.paths().is_empty() || slot.dirty {
                 continue;
             }
-            let hash = self.hasher.hash_one(slot.prefix);
+            let hash = hash(&self.hasher, &slot.prefix);
             if let Ok(entry) = self.index.find_entry(hash, |other| other == id) {
                 entry.remove();
             }
@@ -494,18 +417,34 @@ impl Rib {
         }
     }
 
-    /// Shows every prefix with its paths and the decision about them, in order.
-    pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
-        let mut entries: Vec<_> = self
-            .slots
-            .iter()
-            .flatten()
-            .map(|slot| Entry {
-                prefix: slot.prefix,
-                paths: slot.paths.as_slice(),
-                decision: self.decision(slot),
-            })
-            .collect();
+    /// Forgets attributes and next hops that no path has any more, if there may be many of them.
+    pub(crate) fn sweep(
+        &mut self,
+        interner: &mut Interner,
+        remembered: impl Iterator<Item = AttrId>,
+    ) {
+        if interner.wants_sweep() {
+            let paths = self.slots.iter().flatten().flat_map(Slot::paths);
+            let held = paths.flat_map(|path| [Some(path.received), path.accepted().ok()]);
+            interner.sweep(held.flatten().chain(remembered));
+            self.recent_next_hop = None;
+        }
+        if self.next_hop_sets.wants_sweep() {
+            self.next_hop_sets.sweep(self.slots.iter().flatten().filter_map(|slot| slot.fib));
+            self.recent_next_hop = None;
+        }
+    }
+
+    /// Shows one prefix with its paths and the decision about them.
+    pub(crate) fn entry(&self, id: SlotId, interner: &Interner) -> Option<Entry<'_>> {
+        let slot = self.slot(id)?;
+        let decision = self.decision(slot, interner);
+        Some(Entry { prefix: slot.prefix, paths: slot.paths(), decision })
+    }
+
+    /// Shows every prefix, in order.
+    pub(crate) fn entries(&self, interner: &Interner) -> Vec<Entry<'_>> {
+        let mut entries: Vec<_> = self.all().filter_map(|id| self.entry(id, interner)).collect();
         entries.sort_by_key(|entry| entry.prefix);
         entries
     }
@@ -517,6 +456,15 @@ pub(crate) struct Entry<'a> {
     pub(crate) prefix: Prefix,
     pub(crate) paths: &'a [Path],
     pub(crate) decision: Option<Decision>,
+}
+
+fn hash(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u64 {
+    match prefix.address() {
+        std::net::IpAddr::V4(address) => {
+            hasher.hash_one(u64::from(u32::from(address)) << 8 | u64::from(prefix.length()))
+        }
+        std::net::IpAddr::V6(address) => hasher.hash_one((u128::from(address), prefix.length())),
+    }
 }
 
 fn slot_prefix(slots: &[Option<Slot>], id: SlotId) -> Option<Prefix> {

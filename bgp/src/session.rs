@@ -18,6 +18,7 @@ use crate::{
     random::Random,
     rib::PeerId,
     types::{Asn, Families, Family, PeerType, Role, RouterId},
+    watched::Deadline,
     wire::{
         self, Capabilities, Frame, GracefulRestart, Kind, LongLivedFamily, MAX_EXTENDED_MESSAGE,
         MAX_MESSAGE, Notification, Open, Refresh,
@@ -81,6 +82,9 @@ pub(crate) struct Negotiated {
     pub(crate) families: Families,
     pub(crate) four_octet_as: bool,
     pub(crate) limit: usize,
+    /// Families with path identifiers in what the peer sends and in what we send (RFC 7911).
+    pub(crate) add_path_receive: Families,
+    pub(crate) add_path_send: Families,
     pub(crate) hold_time: Duration,
     pub(crate) keepalive: Duration,
     /// What the peer announced, if we honour it.
@@ -157,6 +161,7 @@ impl Identity {
             extended_message: config.extended_message,
             four_octet_as: Some(local_as),
             graceful_restart,
+            add_path: config.add_path.capability(config.families),
             ..Capabilities::default()
         }
     }
@@ -243,6 +248,13 @@ impl MessageCounters {
             Kind::RouteRefresh => &mut self.refreshes,
         };
         *counter = counter.saturating_add(1);
+    }
+}
+
+impl Deadline for Session {
+    fn next_deadline(&self) -> Option<Instant> {
+        let send_hold = self.send_hold();
+        [self.hold, self.keepalive, send_hold].into_iter().flatten().min()
     }
 }
 
@@ -471,12 +483,6 @@ impl Session {
         }
     }
 
-    /// Returns when something is due.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let send_hold = self.send_hold();
-        [self.hold, self.keepalive, send_hold].into_iter().flatten().min()
-    }
-
     /// RFC 9687 §3: eight minutes or twice the hold time.
     fn send_hold(&self) -> Option<Instant> {
         let hold_time = self.negotiated.as_ref()?.hold_time;
@@ -539,8 +545,11 @@ fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
     let keepalive = config.keepalive_time.map_or(third, |wanted| wanted.min(third));
     let extended = mine.extended_message && other.extended_message;
     let graceful = other.graceful_restart.clone().filter(|_| mine.graceful_restart.is_some());
+    let families = mine.families().and(other.families());
     Negotiated {
-        families: mine.families().and(other.families()),
+        families,
+        add_path_receive: mine.add_path_receive().and(other.add_path_send()).and(families),
+        add_path_send: mine.add_path_send().and(other.add_path_receive()).and(families),
         four_octet_as: mine.four_octet_as.is_some() && other.four_octet_as.is_some(),
         limit: if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
         hold_time,

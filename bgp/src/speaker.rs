@@ -21,12 +21,7 @@ mod status;
 mod tests;
 mod timer;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::IpAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
 pub use self::output::{
     ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute, Output,
@@ -42,6 +37,7 @@ use crate::{
     session::{Identity, Session},
     types::Prefix,
     update_group::{Sender, Senders, UpdateGroup},
+    watched::Watched,
 };
 
 /// A BGP speaker.
@@ -52,9 +48,9 @@ pub struct Speaker {
     now: Instant,
     started: Instant,
     random: Random,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: Watched<PeerId, Peer>,
     next_peer: u32,
-    connections: BTreeMap<ConnectionId, Session>,
+    connections: Watched<ConnectionId, Session>,
     next_connection: u64,
     rib: Rib,
     interner: Interner,
@@ -76,9 +72,9 @@ impl Speaker {
             now,
             started: now,
             random: Random::new(seed),
-            peers: BTreeMap::new(),
+            peers: Watched::new(),
             next_peer: 1,
-            connections: BTreeMap::new(),
+            connections: Watched::new(),
             next_connection: 1,
             rib: Rib::new(multipath),
             interner: Interner::default(),
@@ -114,15 +110,13 @@ impl Speaker {
 
     /// Announces a prefix from now on, or changes what is attached to it.
     pub fn originate(&mut self, prefix: Prefix, route: LocalRoute) {
-        let set = self.interner.intern(route.into_attributes());
-        let accepted = Ok(Arc::clone(&set));
-        let path = Path { source: PeerId::LOCAL, stale: false, received: set, accepted };
-        self.rib.insert(prefix, path);
+        let set = self.interner.intern(&route.into_attributes());
+        self.rib.insert(prefix, Path::new(PeerId::LOCAL.into(), set, Ok(set), false));
     }
 
     /// Announces a prefix no longer.
     pub fn withdraw(&mut self, prefix: &Prefix) {
-        self.rib.remove(prefix, PeerId::LOCAL);
+        self.rib.remove(prefix, PeerId::LOCAL.into());
     }
 
     /// Returns what a session with a peer is opened with.

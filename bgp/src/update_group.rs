@@ -1,156 +1,109 @@
 //! Peers that get the same announcements: policy runs once, messages are encoded once, and a member is a place in the
 //! shared log.
 //!
-//! For each slot a group remembers whose path it announced. A member that is itself the source skips the message, so
-//! one word per slot tells exactly who has what (RFC 4271 §9.2: never back to where it came from).
+//! The first members of a group share one walk through the table. Whoever joins later walks alone, at its own pace, and
+//! hears of changes through the log meanwhile; so does a member that lags too far behind. Nothing is buffered without
+//! bound.
 
+mod announced;
+mod batch;
 mod export;
+mod log;
+mod member;
 mod pack;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use bytes::Bytes;
 
-use self::pack::Packer;
-pub(crate) use self::{
-    export::{GroupKey, Sender, outgoing},
-    pack::end_of_rib,
+pub(crate) use self::export::{GroupKey, Sender};
+use self::{
+    announced::{Announced, Told},
+    batch::{Batch, audience_without},
+    log::{Audience, Log, Segment, Writer},
+    member::{Member, Sweep, withdrawn},
+    pack::{Packer, end_of_rib},
 };
 use crate::{
-    attr::{AttrSet, Interner},
-    rib::{Chosen, PeerId, Rib, SlotId},
-    types::{Families, Family, PeerType, Prefix},
-    wire::{Refresh, encode_route_refresh},
+    attr::{AttrId, Interner},
+    rib::{PeerId, Rib, SlotId},
+    types::{Families, PeerType},
+    wire::{Item, Refresh, encode_route_refresh},
 };
 
-/// A member this far behind is given up (no buffering without bound).
-const MAX_LAG: usize = 64 << 20;
-
-/// Who gets a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Audience {
-    All,
-    Except(PeerId),
-    Only(PeerId),
-}
-
-impl Audience {
-    fn includes(self, peer: PeerId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Except(other) => peer != other,
-            Self::Only(only) => peer == only,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Message {
-    bytes: Bytes,
-    audience: Audience,
-}
-
-#[derive(Debug, Default)]
-struct Member {
-    /// What only this member gets, before the log goes on.
-    private: VecDeque<Bytes>,
-    /// Number of the next message of the log.
-    cursor: u64,
-}
-
-/// Somebody who needs the whole table.
-#[derive(Debug)]
-struct Joiner {
-    peer: PeerId,
-    families: Families,
-    /// What it has from the group it was in before.
-    had: Vec<Prefix>,
-    then: Then,
-}
-
-/// What ends a replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// A new session's table is complete.
-    EndOfRib,
-    /// Answers a request of a member.
-    Nothing,
-    /// The same, between markers (RFC 7313 §4).
-    EndOfRefresh,
-}
+/// A member this far behind leaves the log and walks through the table instead.
+const MAX_LAG: usize = 16 << 20;
+/// The common walk waits for members while they have this much to take.
+const ENOUGH: usize = 4 << 20;
+/// Slots of one step of a walk.
+const STEP: usize = 4096;
 
 /// How paths' sources look to export rules.
 pub(crate) type Senders = BTreeMap<PeerId, Sender>;
 
+/// What groups read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) rib: &'a Rib,
+    pub(crate) interner: &'a Interner,
+    pub(crate) senders: &'a Senders,
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Changes<'a> {
+    /// Slots with another choice.
+    pub(crate) chosen: &'a [SlotId],
+    /// Slots with any other path: what ADD-PATH tells.
+    pub(crate) paths: &'a [SlotId],
+    /// Nothing is undecided: End-of-RIB would be true.
+    pub(crate) complete: bool,
+}
+
+/// Somebody who is not a member yet.
+#[derive(Debug)]
+struct Joiner {
+    peer: PeerId,
+    /// What it has from the group it was in before.
+    had: BTreeSet<Item>,
+}
+
+/// Messages that were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) updates: u64,
+    pub(crate) refreshes: u64,
+}
+
 /// A group.
 #[derive(Debug)]
 pub(crate) struct UpdateGroup {
-    pub(crate) key: GroupKey,
+    pub(crate) key: Arc<GroupKey>,
     members: BTreeMap<PeerId, Member>,
     joiners: Vec<Joiner>,
-    log: VecDeque<Message>,
-    log_start: u64,
-    log_bytes: usize,
-    /// Per slot: 0, or the number of the source whose path is announced plus one.
-    announced: Vec<u32>,
-    announced_by_source: BTreeMap<PeerId, usize>,
-    announced_total: usize,
+    log: Log,
+    announced: Announced,
+    /// The next slot of the common walk.
+    walk: Option<usize>,
+    /// The segment after the End-of-RIB of the common walk.
+    marked: Option<u64>,
 }
-
-/// What a batch of changes asks for, in the order of its first use.
-#[derive(Debug, Default)]
-struct Batch {
-    withdrawals: BTreeMap<(Audience, Family), Vec<Prefix>>,
-    buckets: Vec<Bucket>,
-    by_set: hashbrown::HashMap<(usize, PeerId, Family), usize>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    set: Arc<AttrSet>,
-    source: PeerId,
-    family: Family,
-    slots: Vec<SlotId>,
-    prefixes: Vec<Prefix>,
-}
-
-impl Batch {
-    fn announce(&mut self, set: Arc<AttrSet>, source: PeerId, id: SlotId, prefix: Prefix) {
-        let family = prefix.family();
-        let next = self.buckets.len();
-        let key = (Arc::as_ptr(&set).addr(), source, family);
-        let index = *self.by_set.entry(key).or_insert(next);
-        if index == next {
-            let (slots, prefixes) = (Vec::new(), Vec::new());
-            self.buckets.push(Bucket { set, source, family, slots, prefixes });
-        }
-        if let Some(bucket) = self.buckets.get_mut(index) {
-            bucket.slots.push(id);
-            bucket.prefixes.push(prefix);
-        }
-    }
-}
-
-/// Results of export rules, by the set of attributes that went in.
-type Cache = hashbrown::HashMap<(usize, PeerId, Family), Option<Arc<AttrSet>>>;
 
 impl UpdateGroup {
     pub(crate) fn new(key: GroupKey) -> Self {
         Self {
-            key,
+            key: Arc::new(key),
             members: BTreeMap::new(),
             joiners: Vec::new(),
-            log: VecDeque::new(),
-            log_start: 0,
-            log_bytes: 0,
-            announced: Vec::new(),
-            announced_by_source: BTreeMap::new(),
-            announced_total: 0,
+            log: Log::default(),
+            announced: Announced::default(),
+            walk: None,
+            marked: None,
         }
     }
 
@@ -158,17 +111,21 @@ impl UpdateGroup {
         self.members.is_empty() && self.joiners.is_empty()
     }
 
-    /// Adds a peer; it gets the whole table with the next flush. `had` is what it got from another group before.
-    pub(crate) fn join(&mut self, peer: PeerId, had: Vec<Prefix>) {
-        self.joiners.push(Joiner { peer, families: self.key.families, had, then: Then::EndOfRib });
+    /// Adds a peer; it gets the whole table. `had` is what it got from another group before.
+    pub(crate) fn join(&mut self, peer: PeerId, had: BTreeSet<Item>) {
+        self.joiners.push(Joiner { peer, had });
     }
 
-    /// Sends a member everything again.
+    /// Sends a member everything again; between markers if `enhanced` (RFC 7313).
     pub(crate) fn refresh(&mut self, peer: PeerId, families: Families, enhanced: bool) {
-        if self.members.contains_key(&peer) {
-            let then = if enhanced { Then::EndOfRefresh } else { Then::Nothing };
-            self.joiners.push(Joiner { peer, families, had: Vec::new(), then });
+        let families = families.and(self.key.families);
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let refresh = if enhanced { families } else { Families::NONE };
+        for family in refresh.iter() {
+            let bytes = encode_route_refresh(family, Refresh::Begin);
+            member.private.push_back(Segment { bytes, messages: 0, audience: Audience::All });
         }
+        member.begin_sweep(Sweep { families, refresh, ..Sweep::default() });
     }
 
     pub(crate) fn leave(&mut self, peer: PeerId) {
@@ -177,351 +134,386 @@ impl UpdateGroup {
         self.trim();
     }
 
+    /// Says whether there is work besides changes.
     pub(crate) fn wants_flush(&self) -> bool {
-        !self.joiners.is_empty()
+        match self.walk {
+            Some(_) => self.log.len() < ENOUGH,
+            None => !self.joiners.is_empty(),
+        }
     }
 
     pub(crate) fn has(&self, peer: PeerId) -> bool {
         self.members.contains_key(&peer) || self.joiners.iter().any(|joiner| joiner.peer == peer)
     }
 
+    /// Says whether members hear of more than the chosen path.
+    pub(crate) fn wants_all_paths(&self) -> bool {
+        !self.key.add_path.is_empty()
+    }
+
     /// Counts the prefixes that a member has from us.
     pub(crate) fn advertised(&self, peer: PeerId) -> usize {
-        if !self.members.contains_key(&peer) {
-            return 0;
-        }
-        let own = self.announced_by_source.get(&peer).copied().unwrap_or(0);
-        self.announced_total.saturating_sub(own)
+        if self.members.contains_key(&peer) { self.announced.total_for(peer) } else { 0 }
     }
 
-    /// Lists the prefixes that a member has from us.
-    pub(crate) fn prefixes_of(&self, peer: PeerId, rib: &Rib) -> Vec<Prefix> {
-        if !self.members.contains_key(&peer) {
-            return Vec::new();
+    /// Lists what a peer may have from us: what it was told, and what it was not yet told to forget.
+    pub(crate) fn owed(&self, peer: PeerId, rib: &Rib) -> BTreeSet<Item> {
+        if let Some(joiner) = self.joiners.iter().find(|joiner| joiner.peer == peer) {
+            return joiner.had.clone();
         }
-        let all = rib.chosen_slots().into_iter();
-        let has = all.filter(|id| self.source_of(*id).is_some_and(|source| source != peer));
-        has.filter_map(|id| rib.prefix(id)).collect()
+        let Some(member) = self.members.get(&peer) else { return BTreeSet::new() };
+        let mut owed = self.forgotten(peer, member);
+        for id in rib.all() {
+            let Some(prefix) = rib.prefix(id) else { continue };
+            let told = self.announced.get(id).filter(|told| told.source != peer);
+            owed.extend(told.map(|told| Item { prefix, path_id: told.path_id }));
+        }
+        owed
     }
 
-    fn source_of(&self, id: SlotId) -> Option<PeerId> {
-        self.announced.get(id.index())?.checked_sub(1).map(PeerId)
+    /// Lists what was withdrawn without the member having heard of it.
+    fn forgotten(&self, peer: PeerId, member: &Member) -> BTreeSet<Item> {
+        let rest = (member.cursor..self.log.end()).filter_map(|number| self.log.get(number));
+        let rest = member.private.iter().chain(rest);
+        let rest = rest.filter(|segment| segment.audience.includes(peer));
+        let mut items = member.leftovers.clone();
+        items.extend(rest.flat_map(|segment| withdrawn(segment, self.key.add_path)));
+        items
     }
 
-    fn set_source(&mut self, id: SlotId, source: Option<PeerId>) {
-        let before = self.source_of(id);
-        if before == source {
-            return;
-        }
-        if self.announced.len() <= id.index() {
-            self.announced.resize(id.index().saturating_add(1), 0);
-        }
-        if let Some(place) = self.announced.get_mut(id.index()) {
-            *place = source.map_or(0, |peer| peer.0.saturating_add(1));
-        }
-        if let Some(count) = before.and_then(|peer| self.announced_by_source.get_mut(&peer)) {
-            *count = count.saturating_sub(1);
-            self.announced_total = self.announced_total.saturating_sub(1);
-        }
-        if let Some(peer) = source {
-            let count = self.announced_by_source.entry(peer).or_default();
-            *count = count.saturating_add(1);
-            self.announced_total = self.announced_total.saturating_add(1);
-        }
+    /// Lists the sets of attributes that are remembered.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = AttrId> {
+        self.announced.sets()
     }
 
-    /// Takes note of changed choices and, once the table is decided about completely, of joiners: End-of-RIB must not
-    /// come early. Returns the members that have something to send now.
+    /// Takes note of changes and, once the table is decided about completely, of joiners: End-of-RIB must not come
+    /// early. Adds the members that have something to send now.
     pub(crate) fn flush(
         &mut self,
-        changed: &[SlotId],
-        rib: &Rib,
-        senders: &Senders,
-        interner: &mut Interner,
-        table_is_complete: bool,
-    ) -> BTreeSet<PeerId> {
-        let before = self.log_end();
-        let mut ready = BTreeSet::new();
-        if !self.members.is_empty() {
-            self.apply(changed, rib, senders, interner);
-        } else if table_is_complete {
-            self.start(rib, senders, interner, &mut ready);
-        }
-        if !table_is_complete {
-            if self.log_end() > before {
-                ready.extend(self.members.keys());
-            }
-            return ready;
-        }
-        for joiner in std::mem::take(&mut self.joiners) {
-            ready.insert(joiner.peer);
-            self.replay(&joiner, rib, senders, interner);
-        }
-        if self.log_end() > before {
-            ready.extend(self.members.keys());
-        }
-        ready
-    }
-
-    /// The first members of a group share the whole table through the log.
-    fn start(
-        &mut self,
-        rib: &Rib,
-        senders: &Senders,
-        interner: &mut Interner,
+        changes: Changes<'_>,
+        table: Table<'_>,
         ready: &mut BTreeSet<PeerId>,
     ) {
+        if !self.members.is_empty() {
+            let changed = if self.wants_all_paths() { changes.paths } else { changes.chosen };
+            self.apply(changed.iter().copied(), table);
+        } else if changes.complete && !self.joiners.is_empty() {
+            self.announced.clear();
+            self.walk = Some(0);
+            self.admit(false);
+        }
+        if let Some(next) = self.walk.filter(|_| self.log.len() < ENOUGH) {
+            self.walk_on(next, table);
+            if self.walk.is_none() {
+                self.log.commit();
+                self.marked = Some(self.log.end());
+                ready.extend(self.members.keys());
+            }
+        }
+        if self.walk.is_none() && changes.complete && !self.joiners.is_empty() {
+            ready.extend(self.admit(true));
+        }
+        if self.log.commit() {
+            ready.extend(self.members.keys());
+            self.rescue();
+        }
+    }
+
+    /// Makes joiners members; those who missed the common walk walk alone.
+    fn admit(&mut self, late: bool) -> Vec<PeerId> {
+        self.log.commit();
+        let (cursor, families) = (self.log.end(), self.key.families);
         let joiners = std::mem::take(&mut self.joiners);
-        let cursor = self.log_end();
-        for joiner in &joiners {
-            self.members.insert(joiner.peer, Member { private: VecDeque::new(), cursor });
-            ready.insert(joiner.peer);
+        let mut admitted = Vec::with_capacity(joiners.len());
+        for Joiner { peer, had } in joiners {
+            let sweep = Sweep { families, end_of_rib: families, ..Sweep::default() };
+            let sweep = late.then_some(sweep);
+            let member = Member { cursor, sweep, leftovers: had, ..Member::default() };
+            self.members.insert(peer, member);
+            admitted.push(peer);
         }
-        self.announced.clear();
-        self.announced_by_source.clear();
-        self.announced_total = 0;
-        self.apply(&rib.chosen_slots(), rib, senders, interner);
-        for joiner in joiners {
-            self.withdraw_leftovers(&joiner, rib);
-        }
-        let families = self.key.families;
-        for family in families.iter() {
-            self.append(end_of_rib(family), Audience::All);
-        }
+        admitted
     }
 
-    fn apply(&mut self, changed: &[SlotId], rib: &Rib, senders: &Senders, interner: &mut Interner) {
-        let mut batch = Batch::default();
-        let mut cache = Cache::default();
-        for id in changed {
-            let Some(prefix) = rib.prefix(*id) else { continue };
-            if !self.key.families.contains(prefix.family()) {
-                continue;
-            }
-            let before = self.source_of(*id);
-            let now = rib.chosen(*id).and_then(|chosen| {
-                let set = self.export(&prefix, chosen, senders, interner, &mut cache)?;
-                Some((set, chosen.source))
-            });
-            match (before, &now) {
-                (Some(old), None) => {
-                    batch
-                        .withdrawals
-                        .entry((Audience::Except(old), prefix.family()))
-                        .or_default()
-                        .push(prefix);
-                }
-                // The new source had it from us until now.
-                (Some(old), Some((_, new))) if old != *new && self.members.contains_key(new) => {
-                    batch
-                        .withdrawals
-                        .entry((Audience::Only(*new), prefix.family()))
-                        .or_default()
-                        .push(prefix);
-                }
-                _ => (),
-            }
-            self.set_source(*id, now.as_ref().map(|(_, source)| *source));
-            if let Some((set, source)) = now {
-                batch.announce(set, source, *id, prefix);
-            }
-        }
-        self.encode(batch);
-    }
-
-    /// Withdrawals first, then each set of attributes with all its prefixes.
-    fn encode(&mut self, batch: Batch) {
-        let packer = Packer { four_octet_as: self.key.four_octet_as, limit: self.key.limit };
-        for ((audience, family), prefixes) in &batch.withdrawals {
-            if self.has_audience(*audience) {
-                for bytes in packer.withdraw(*family, prefixes) {
-                    self.append(bytes, *audience);
-                }
-            }
-        }
-        for bucket in batch.buckets {
-            let audience = Audience::Except(bucket.source);
-            if !self.has_audience(audience) {
-                continue;
-            }
-            match packer.announce(bucket.family, &bucket.set, &bucket.prefixes) {
-                Ok(messages) => {
-                    for bytes in messages {
-                        self.append(bytes, audience);
-                    }
-                }
-                Err(pack::TooLong) => self.give_up(&bucket, &packer, audience),
-            }
-        }
-    }
-
-    /// Attributes that fit no message: the peer must not keep what it had (never truncate).
-    fn give_up(&mut self, bucket: &Bucket, packer: &Packer, audience: Audience) {
-        tracing::warn!(prefixes = ?bucket.prefixes, "attributes too long for a message, not announced");
-        for id in &bucket.slots {
-            self.set_source(*id, None);
-        }
-        for bytes in packer.withdraw(bucket.family, &bucket.prefixes) {
-            self.append(bytes, audience);
-        }
-    }
-
-    fn has_audience(&self, audience: Audience) -> bool {
-        match audience {
-            Audience::All => !self.members.is_empty(),
-            Audience::Except(peer) => self.members.keys().any(|member| *member != peer),
-            Audience::Only(peer) => self.members.contains_key(&peer),
-        }
-    }
-
-    fn export(
-        &self,
-        prefix: &Prefix,
-        chosen: &Chosen,
-        senders: &Senders,
-        interner: &mut Interner,
-        cache: &mut Cache,
-    ) -> Option<Arc<AttrSet>> {
-        let key = (Arc::as_ptr(&chosen.attributes).addr(), chosen.source, prefix.family());
-        if self.key.export.ignores_prefix()
-            && let Some(known) = cache.get(&key)
-        {
-            return known.clone();
-        }
-        let sender = senders.get(&chosen.source)?;
-        let result = outgoing(&self.key, prefix, &chosen.attributes, sender);
-        let result = result.ok().map(|attributes| interner.intern(attributes));
-        cache.insert(key, result.clone());
-        result
-    }
-
-    /// Sends one peer everything it should have; as a member from then on.
-    fn replay(&mut self, joiner: &Joiner, rib: &Rib, senders: &Senders, interner: &mut Interner) {
-        let mut private = match self.members.remove(&joiner.peer) {
-            Some(member) => self.remaining(joiner.peer, member),
-            None => VecDeque::new(),
-        };
-        let mut batch = Batch::default();
-        let mut cache = Cache::default();
-        for id in rib.chosen_slots() {
-            let (Some(prefix), Some(chosen)) = (rib.prefix(id), rib.chosen(id)) else { continue };
-            let has = self.source_of(id).is_some_and(|source| source != joiner.peer);
-            if !has || !joiner.families.contains(prefix.family()) {
-                continue;
-            }
-            if let Some(set) = self.export(&prefix, chosen, senders, interner, &mut cache) {
-                batch.announce(set, PeerId::LOCAL, id, prefix);
-            }
-        }
-        if joiner.then == Then::EndOfRefresh {
-            let begin = |family| encode_route_refresh(family, Refresh::Begin);
-            private.extend(joiner.families.iter().map(begin));
-        }
-        let packer = Packer { four_octet_as: self.key.four_octet_as, limit: self.key.limit };
-        for bucket in &batch.buckets {
-            private.extend(
-                packer.announce(bucket.family, &bucket.set, &bucket.prefixes).into_iter().flatten(),
-            );
-        }
-        let families = joiner.families.iter();
-        match joiner.then {
-            Then::EndOfRib => private.extend(families.map(end_of_rib)),
-            Then::EndOfRefresh => {
-                private.extend(families.map(|family| encode_route_refresh(family, Refresh::End)));
-            }
-            Then::Nothing => (),
-        }
-        self.members.insert(joiner.peer, Member { private, cursor: self.log_end() });
-        self.withdraw_leftovers(joiner, rib);
-    }
-
-    /// Withdraws what the peer has from its former group and would not get from this one.
-    fn withdraw_leftovers(&mut self, joiner: &Joiner, rib: &Rib) {
-        if joiner.had.is_empty() {
+    /// One step of the walk that the first members share.
+    fn walk_on(&mut self, next: usize, table: Table<'_>) {
+        let mut slots = table.rib.range(next, STEP).peekable();
+        if slots.peek().is_some() {
+            self.apply(slots, table);
+            self.walk = Some(next.saturating_add(STEP));
             return;
         }
-        let has: BTreeSet<Prefix> = self.prefixes_of(joiner.peer, rib).into_iter().collect();
-        let packer = Packer { four_octet_as: self.key.four_octet_as, limit: self.key.limit };
-        for family in Family::ALL {
-            let gone = joiner
-                .had
-                .iter()
-                .filter(|prefix| prefix.family() == family && !has.contains(*prefix));
-            let gone: Vec<Prefix> = gone.copied().collect();
-            for bytes in packer.withdraw(family, &gone) {
-                self.append(bytes, Audience::Only(joiner.peer));
-            }
+        self.walk = None;
+        let leftovers: Vec<_> = self
+            .members
+            .iter_mut()
+            .map(|(peer, member)| (*peer, std::mem::take(&mut member.leftovers)))
+            .collect();
+        let packer = self.packer();
+        for (peer, items) in leftovers {
+            let gone: Vec<Item> =
+                items.into_iter().filter(|item| !self.is_told(peer, item, table.rib)).collect();
+            withdraw(&packer, &gone, Audience::Only(peer), self.log.writer());
+        }
+        for family in self.key.families.iter() {
+            self.log.writer().write(Audience::All, |out| {
+                end_of_rib(family, out);
+                1
+            });
         }
     }
 
-    fn remaining(&self, peer: PeerId, member: Member) -> VecDeque<Bytes> {
-        let mut rest = member.private;
-        let skip =
-            usize::try_from(member.cursor.saturating_sub(self.log_start)).unwrap_or(usize::MAX);
-        let log = self.log.iter().skip(skip);
-        rest.extend(
-            log.filter(|message| message.audience.includes(peer))
-                .map(|message| message.bytes.clone()),
-        );
-        rest
+    fn is_told(&self, peer: PeerId, item: &Item, rib: &Rib) -> bool {
+        rib.find(&item.prefix).is_some_and(|id| {
+            let mut told = self.announced.get(id);
+            told.any(|told| told.path_id == item.path_id && told.source != peer)
+        })
     }
 
-    fn log_end(&self) -> u64 {
-        self.log_start.saturating_add(u64::try_from(self.log.len()).unwrap_or(u64::MAX))
+    fn packer(&self) -> Packer {
+        Packer { limit: self.key.limit, add_path: self.key.add_path }
     }
 
-    fn append(&mut self, bytes: Bytes, audience: Audience) {
-        self.log_bytes = self.log_bytes.saturating_add(bytes.len());
-        self.log.push_back(Message { bytes, audience });
+    /// Returns who must not hear of a path: its source, if that is one of us.
+    fn exclude(&self, source: PeerId) -> PeerId {
+        if self.members.contains_key(&source) { source } else { PeerId::LOCAL }
+    }
+
+    fn apply(&mut self, changed: impl Iterator<Item = SlotId>, table: Table<'_>) {
+        let key = Arc::clone(&self.key);
+        let mut batch = Batch::new(&key, table);
+        for id in changed {
+            let Some(prefix) = table.rib.prefix(id) else { continue };
+            if !key.families.contains(prefix.family()) {
+                continue;
+            }
+            if key.add_path.contains(prefix.family()) {
+                self.apply_all_paths(id, &mut batch, table);
+            } else {
+                self.apply_chosen(id, &mut batch, table);
+            }
+        }
+        let packer = self.packer();
+        let (members, writer) = (&self.members, self.log.writer());
+        let refused = batch.write(&packer, writer, |audience| has_audience(members, audience));
+        for id in refused {
+            self.announced.set_plain(id, None);
+            self.announced.set_many(id, Vec::new());
+        }
+    }
+
+    fn apply_chosen(&mut self, id: SlotId, batch: &mut Batch<'_>, table: Table<'_>) {
+        let Some(prefix) = table.rib.prefix(id) else { return };
+        let before = self.announced.get(id).next();
+        let now = table.rib.chosen(id).and_then(|path| {
+            let source = path.key.source;
+            Some((batch.export(&prefix, path, self.exclude(source))?, source))
+        });
+        let item = Item { prefix, path_id: 0 };
+        if let Some(before) = before {
+            self.withdraw_from_losers(before, now.map(|(_, source)| source), item, batch);
+        }
+        self.announced.set_plain(id, now.map(|(_, source)| source));
+        if let Some((bucket, _)) = now {
+            batch.announce(bucket, id, item);
+        }
+    }
+
+    fn apply_all_paths(&mut self, id: SlotId, batch: &mut Batch<'_>, table: Table<'_>) {
+        let Some(prefix) = table.rib.prefix(id) else { return };
+        let before: Vec<Told> = self.announced.get(id).collect();
+        let mut now = Vec::new();
+        for path in table.rib.usable_paths(id, table.interner) {
+            let source = path.key.source;
+            let told = Told { path_id: path.local_id(), source, set: path.accepted().ok() };
+            let Some(bucket) = batch.export(&prefix, path, self.exclude(source)) else { continue };
+            now.push(told);
+            if !before.contains(&told) {
+                batch.announce(bucket, id, Item { prefix, path_id: told.path_id });
+            }
+        }
+        for before in before {
+            let successor = now.iter().find(|now| now.path_id == before.path_id);
+            let item = Item { prefix, path_id: before.path_id };
+            self.withdraw_from_losers(before, successor.map(|now| now.source), item, batch);
+        }
+        self.announced.set_many(id, now);
+    }
+
+    /// Tells those who had a path and get no other in its place.
+    fn withdraw_from_losers(
+        &self,
+        before: Told,
+        now: Option<PeerId>,
+        item: Item,
+        batch: &mut Batch<'_>,
+    ) {
+        match now {
+            None => batch.withdraw(audience_without(self.exclude(before.source)), item),
+            // The new source had it from us until now.
+            Some(source) if source != before.source && self.members.contains_key(&source) => {
+                batch.withdraw(Audience::Only(source), item);
+            }
+            Some(_) => (),
+        }
+    }
+
+    /// Members too far behind leave the log; they walk, and are told in the end what they must forget.
+    fn rescue(&mut self) {
+        if self.log.len() < MAX_LAG {
+            return;
+        }
+        let (start, end, families) = (self.log.start(), self.log.end(), self.key.families);
+        let behind: Vec<PeerId> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.cursor == start)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in behind {
+            let Some(member) = self.members.get(&peer) else { continue };
+            let leftovers = self.forgotten(peer, member);
+            // An End-of-RIB that is skipped comes after the walk.
+            let marked = self.marked.is_some_and(|marked| member.cursor < marked);
+            if let Some(member) = self.members.get_mut(&peer) {
+                member.leftovers = leftovers;
+                member.private.clear();
+                member.cursor = end;
+                let end_of_rib = if marked { families } else { Families::NONE };
+                member.begin_sweep(Sweep { families, end_of_rib, ..Sweep::default() });
+            }
+        }
+        self.trim();
     }
 
     /// Takes what a member should send next, about `limit` bytes of it.
-    pub(crate) fn transmit(&mut self, peer: PeerId, limit: usize, out: &mut Vec<Bytes>) {
-        let log_start = self.log_start;
-        let Some(member) = self.members.get_mut(&peer) else { return };
+    pub(crate) fn transmit(
+        &mut self,
+        peer: PeerId,
+        limit: usize,
+        table: Table<'_>,
+        out: &mut Vec<Bytes>,
+    ) -> Taken {
+        let mut taken = Taken::default();
         let mut size: usize = 0;
-        while size < limit
-            && let Some(bytes) = member.private.pop_front()
-        {
-            size = size.saturating_add(bytes.len());
-            out.push(bytes);
-        }
-        let slowest = member.cursor == log_start;
-        let skip = usize::try_from(member.cursor.saturating_sub(log_start)).unwrap_or(usize::MAX);
-        for message in self.log.iter().skip(skip) {
-            if size >= limit {
-                break;
+        let start = self.log.start();
+        let slowest = self.members.get(&peer).is_some_and(|member| member.cursor == start);
+        while size < limit {
+            let Some(segment) = self.next_segment(peer, table) else { break };
+            size = size.saturating_add(segment.bytes.len());
+            match segment.messages {
+                0 => taken.refreshes = taken.refreshes.saturating_add(1),
+                count => taken.updates = taken.updates.saturating_add(u64::from(count)),
             }
-            member.cursor = member.cursor.saturating_add(1);
-            if message.audience.includes(peer) {
-                size = size.saturating_add(message.bytes.len());
-                out.push(message.bytes.clone());
-            }
+            out.push(segment.bytes);
         }
         if slowest {
             self.trim();
         }
+        taken
     }
 
-    /// Forgets the messages that every member has taken.
+    fn next_segment(&mut self, peer: PeerId, table: Table<'_>) -> Option<Segment> {
+        loop {
+            let member = self.members.get_mut(&peer)?;
+            if let Some(segment) = member.private.pop_front() {
+                return Some(segment);
+            }
+            if let Some(segment) = self.log.get(member.cursor) {
+                member.cursor = member.cursor.saturating_add(1);
+                if segment.audience.includes(peer) {
+                    return Some(segment.clone());
+                }
+                continue;
+            }
+            let sweep = member.sweep.take()?;
+            let mut writer = Writer::default();
+            let rest = self.sweep_on(peer, sweep, table, &mut writer);
+            let member = self.members.get_mut(&peer)?;
+            member.sweep = rest;
+            member.private.extend(writer.finish());
+        }
+    }
+
+    /// One step of a member's own walk; the log is empty for it at this point. Returns the rest of the walk.
+    fn sweep_on(
+        &mut self,
+        peer: PeerId,
+        mut sweep: Sweep,
+        table: Table<'_>,
+        writer: &mut Writer,
+    ) -> Option<Sweep> {
+        let mut slots = table.rib.range(sweep.next, STEP).peekable();
+        if slots.peek().is_none() {
+            self.end_sweep(peer, &sweep, table, writer);
+            return None;
+        }
+        let mut batch = Batch::new(&self.key, table);
+        for id in slots {
+            let Some(prefix) = table.rib.prefix(id) else { continue };
+            if !sweep.families.contains(prefix.family()) {
+                continue;
+            }
+            for told in self.announced.get(id).filter(|told| told.source != peer) {
+                let path = if self.key.add_path.contains(prefix.family()) {
+                    let mut paths = table.rib.usable_paths(id, table.interner);
+                    paths.find(|path| path.local_id() == told.path_id)
+                } else {
+                    table.rib.chosen(id)
+                };
+                // What changed since then comes through the log.
+                let Some(path) = path.filter(|path| path.key.source != peer) else { continue };
+                if let Some(bucket) = batch.export(&prefix, path, PeerId::LOCAL) {
+                    batch.announce(bucket, id, Item { prefix, path_id: told.path_id });
+                }
+            }
+        }
+        batch.write(&self.packer(), writer, |_| true);
+        sweep.next = sweep.next.saturating_add(STEP);
+        Some(sweep)
+    }
+
+    fn end_sweep(&mut self, peer: PeerId, sweep: &Sweep, table: Table<'_>, writer: &mut Writer) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let leftovers = std::mem::take(&mut member.leftovers);
+        let gone: Vec<Item> =
+            leftovers.into_iter().filter(|item| !self.is_told(peer, item, table.rib)).collect();
+        withdraw(&self.packer(), &gone, Audience::All, writer);
+        for family in sweep.end_of_rib.iter() {
+            writer.write(Audience::All, |out| {
+                end_of_rib(family, out);
+                1
+            });
+        }
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.private.extend(writer.finish());
+        for family in sweep.refresh.iter() {
+            let bytes = encode_route_refresh(family, Refresh::End);
+            member.private.push_back(Segment { bytes, messages: 0, audience: Audience::All });
+        }
+    }
+
+    /// Forgets the segments that every member has taken.
     fn trim(&mut self) {
         let needed = self.members.values().map(|member| member.cursor).min();
-        let needed = needed.unwrap_or_else(|| self.log_end());
-        while self.log_start < needed
-            && let Some(message) = self.log.pop_front()
-        {
-            self.log_start = self.log_start.saturating_add(1);
-            self.log_bytes = self.log_bytes.saturating_sub(message.bytes.len());
-        }
+        let needed = needed.unwrap_or_else(|| self.log.end());
+        self.log.trim(needed);
     }
+}
 
-    /// Lists the members that lag too far behind.
-    pub(crate) fn laggards(&self) -> Vec<PeerId> {
-        if self.log_bytes < MAX_LAG {
-            return Vec::new();
-        }
-        let behind = self.members.iter().filter(|(_, member)| member.cursor == self.log_start);
-        behind.map(|(peer, _)| *peer).collect()
+fn withdraw(packer: &Packer, items: &[Item], audience: Audience, writer: &mut Writer) {
+    for family in crate::types::Family::ALL {
+        let items: Vec<Item> =
+            items.iter().filter(|item| item.prefix.family() == family).copied().collect();
+        writer.write(audience, |out| packer.withdraw(family, &items, out));
+    }
+}
+
+fn has_audience(members: &BTreeMap<PeerId, Member>, audience: Audience) -> bool {
+    match audience {
+        Audience::All => !members.is_empty(),
+        Audience::Except(peer) => members.keys().any(|member| *member != peer),
+        Audience::Only(peer) => members.contains_key(&peer),
     }
 }
 

@@ -17,7 +17,7 @@ pub use self::{
     open::Open,
 };
 pub(crate) use self::{
-    nlri::{Nlri, encode as encode_prefix, encoded_length},
+    nlri::{Item, Nlri, encode as encode_prefix, encoded_length},
     reader::Reader,
 };
 use crate::types::Family;
@@ -134,15 +134,22 @@ pub fn next_frame(stream: &[u8], limit: usize) -> Result<Option<Frame<'_>>, Noti
 /// Writes a message with the body that `body` appends.
 pub(crate) fn message(kind: Kind, body: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut out = BytesMut::with_capacity(64);
+    write_message(kind, &mut out, body);
+    out.freeze()
+}
+
+/// Appends a message with the body that `body` appends.
+pub(crate) fn write_message(kind: Kind, out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
     out.put_slice(&MARKER);
     out.put_u16(0);
     out.put_u8(kind.number());
-    body(&mut out);
-    let length = u16::try_from(out.len()).unwrap_or(u16::MAX);
-    if let Some(field) = out.get_mut(16..18) {
+    body(out);
+    let length = u16::try_from(out.len().saturating_sub(start)).unwrap_or(u16::MAX);
+    let field = start.saturating_add(MARKER.len());
+    if let Some(field) = out.get_mut(field..field.saturating_add(2)) {
         field.copy_from_slice(&length.to_be_bytes());
     }
-    out.freeze()
 }
 
 /// Returns a KEEPALIVE.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the meaning of the bytes depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Context {
     pub(crate) peer_type: PeerType,
     pub(crate) four_octet_as: bool,

@@ -84,19 +84,33 @@ pub(crate) fn encode_mp_reach_head(
     nlri_length: usize,
     out: &mut BytesMut,
 ) {
-    let mut octets = match next_hop.address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    if let Some(link_local) = next_hop.link_local {
-        octets.extend(link_local.octets());
-    }
-    let length = nlri_length.saturating_add(octets.len()).saturating_add(5);
+    let octets = next_hop_length(next_hop);
+    let length = nlri_length.saturating_add(usize::from(octets)).saturating_add(5);
     header(out, flag::OPTIONAL | flag::EXTENDED_LENGTH, MP_REACH, length);
     out.put_u16(family.afi());
-    out.put_slice(&[1, u8::try_from(octets.len()).unwrap_or(0)]);
-    out.put_slice(&octets);
+    out.put_slice(&[1, octets]);
+    encode_next_hop(next_hop, out);
     out.put_u8(0);
+}
+
+const fn next_hop_length(next_hop: &NextHop) -> u8 {
+    match (next_hop.address, next_hop.link_local) {
+        (IpAddr::V4(_), None) => 4,
+        (IpAddr::V4(_), Some(_)) => 20,
+        (IpAddr::V6(_), None) => 16,
+        (IpAddr::V6(_), Some(_)) => 32,
+    }
+}
+
+/// Appends the octets of a next hop.
+pub(crate) fn encode_next_hop(next_hop: &NextHop, out: &mut BytesMut) {
+    match next_hop.address {
+        IpAddr::V4(address) => out.put_slice(&address.octets()),
+        IpAddr::V6(address) => out.put_slice(&address.octets()),
+    }
+    if let Some(link_local) = next_hop.link_local {
+        out.put_slice(&link_local.octets());
+    }
 }
 
 pub(crate) fn header(out: &mut BytesMut, flags: u8, code: u8, length: usize) {

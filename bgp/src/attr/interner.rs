@@ -1,131 +1,210 @@
-//! Sets of attributes, each stored once and shared by all routes that carry it.
+//! Sets of attributes, each stored once as bytes, beside what decisions compare.
 //!
-//! Two doors lead in: by the bytes as received (which skips parsing when they were seen before) and by value. Sets that
-//! no route uses any more are dropped when the table has doubled since the last look.
+//! Most sets are never looked at again: what a decision needs is ready, the rest is decoded when policy or an operator
+//! asks. Routes hold plain numbers; sets that no route holds are swept when the table has doubled since the last look.
 
 use std::{
-    hash::{BuildHasher, Hash},
-    ops::Deref,
-    sync::Arc,
+    hash::{BuildHasher, Hash, Hasher},
+    net::IpAddr,
+    num::NonZeroU32,
 };
 
+use bytes::BytesMut;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Context, PathAttributes};
-use crate::types::PeerType;
+use super::{
+    Community, Context, DEFAULT_LOCAL_PREF, PathAttributes, decode, decode_next_hop, encode_block,
+    encode_next_hop,
+};
+use crate::types::{Asn, Family, PeerType};
 
 const SWEEP_AT_LEAST: usize = 4096;
 
-/// An interned set of attributes; equal sets are the same allocation.
-#[derive(Debug)]
-pub(crate) struct AttrSet {
-    attributes: PathAttributes,
-    hash: u64,
-}
+/// Number of a set. Equal numbers mean equal sets; valid as long as sweeps are told that it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AttrId(NonZeroU32);
 
-impl Deref for AttrSet {
-    type Target = PathAttributes;
+impl AttrId {
+    fn new(index: usize) -> Self {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        Self(NonZeroU32::MIN.saturating_add(number))
+    }
 
-    fn deref(&self) -> &PathAttributes {
-        &self.attributes
+    fn index(self) -> usize {
+        usize::try_from(self.0.get().saturating_sub(1)).unwrap_or(usize::MAX)
     }
 }
 
 /// Bytes that always decode to the same attributes.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RawKey<'a> {
-    pub(crate) external: bool,
-    pub(crate) four_octet_as: bool,
+    pub(crate) context: Context,
     /// The next hop of MP_REACH_NLRI; empty when the routes are in the NLRI field.
     pub(crate) next_hop: &'a [u8],
     /// The attributes, without MP_REACH_NLRI and MP_UNREACH_NLRI.
     pub(crate) bytes: &'a [u8],
 }
 
-impl<'a> RawKey<'a> {
-    pub(crate) fn new(context: Context, next_hop: &'a [u8], bytes: &'a [u8]) -> Self {
-        let external = context.peer_type == PeerType::External;
-        Self { external, four_octet_as: context.four_octet_as, next_hop, bytes }
-    }
-
-    fn is(&self, stored: &Raw) -> bool {
-        self.external == stored.external
-            && self.four_octet_as == stored.four_octet_as
-            && self.next_hop == &*stored.next_hop
-            && self.bytes == &*stored.bytes
-    }
+/// An interned set.
+#[derive(Debug)]
+pub(crate) struct AttrSet {
+    /// The next hop of MP_REACH_NLRI, then the attributes.
+    bytes: Box<[u8]>,
+    context: Context,
+    next_hop_length: u8,
+    pub(crate) next_hop: Option<IpAddr>,
+    /// What decisions compare.
+    pub(crate) local_pref: u32,
+    pub(crate) path_length: u16,
+    pub(crate) origin: super::Origin,
+    pub(crate) med: u32,
+    pub(crate) neighbour: Option<Asn>,
+    pub(crate) originator: Option<NonZeroU32>,
+    pub(crate) clusters: u16,
+    /// Outlived its peer by long (RFC 9494 §4.4).
+    pub(crate) long_lived_stale: bool,
 }
 
-#[derive(Debug)]
-struct Raw {
-    external: bool,
-    four_octet_as: bool,
-    next_hop: Box<[u8]>,
-    bytes: Box<[u8]>,
-    hash: u64,
-    set: std::sync::Weak<AttrSet>,
+impl AttrSet {
+    fn new(key: &RawKey<'_>, attributes: &PathAttributes) -> Self {
+        let length = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        Self {
+            bytes: [key.next_hop, key.bytes].concat().into(),
+            context: key.context,
+            next_hop_length: u8::try_from(key.next_hop.len()).unwrap_or(0),
+            next_hop: attributes.next_hop.map(|next_hop| next_hop.address),
+            local_pref: attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+            path_length: length(attributes.as_path.0.len()),
+            origin: attributes.origin,
+            // RFC 4271 §9.1.2.2 c: a missing one is the lowest.
+            med: attributes.med.unwrap_or(0),
+            neighbour: attributes.as_path.neighbour(),
+            originator: attributes.originator_id.and_then(|id| NonZeroU32::new(id.0)),
+            clusters: length(attributes.cluster_list.len()),
+            long_lived_stale: attributes.has(Community::LLGR_STALE),
+        }
+    }
+
+    fn key(&self) -> RawKey<'_> {
+        let (next_hop, bytes) =
+            self.bytes.split_at_checked(usize::from(self.next_hop_length)).unwrap_or_default();
+        RawKey { context: self.context, next_hop, bytes }
+    }
+
+    /// Returns everything.
+    pub(crate) fn attributes(&self) -> PathAttributes {
+        let key = self.key();
+        // What was stored could be read before.
+        let mut attributes =
+            decode(key.bytes, key.context).map(|decoded| decoded.attributes).unwrap_or_default();
+        if !key.next_hop.is_empty() {
+            attributes.next_hop = decode_next_hop(key.next_hop);
+        }
+        attributes
+    }
 }
 
 /// The table of sets.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     hasher: DefaultHashBuilder,
-    sets: HashTable<Arc<AttrSet>>,
-    raws: HashTable<Raw>,
+    index: HashTable<AttrId>,
+    sets: Vec<Option<AttrSet>>,
+    free: Vec<AttrId>,
     sweep_at: usize,
 }
 
 impl Interner {
-    /// Returns the one copy of these attributes.
-    pub(crate) fn intern(&mut self, attributes: PathAttributes) -> Arc<AttrSet> {
-        let hash = self.hasher.hash_one(&attributes);
-        if let Some(set) = self.sets.find(hash, |set| set.attributes == attributes) {
-            return Arc::clone(set);
+    /// Returns the number of these attributes.
+    pub(crate) fn intern(&mut self, attributes: &PathAttributes) -> AttrId {
+        let mut block = BytesMut::new();
+        // The family of routes without a NEXT_HOP attribute: the next hop is kept in front.
+        encode_block(attributes, Family::Ipv6, true, &mut block);
+        let mut next_hop = BytesMut::new();
+        if let Some(address) = &attributes.next_hop {
+            encode_next_hop(address, &mut next_hop);
         }
-        self.sweep();
-        let set = Arc::new(AttrSet { attributes, hash });
-        self.sets.insert_unique(hash, Arc::clone(&set), |set| set.hash);
-        set
+        // Internal: nothing is discarded when it is read again.
+        let context = Context { peer_type: PeerType::Internal, four_octet_as: true };
+        let key = RawKey { context, next_hop: &next_hop, bytes: &block };
+        self.find(&key).unwrap_or_else(|| self.insert(&key, attributes))
     }
 
-    /// Returns the set that these bytes decoded to before.
-    pub(crate) fn find_raw(&self, key: &RawKey<'_>) -> Option<Arc<AttrSet>> {
-        let hash = self.hasher.hash_one(key);
-        self.raws.find(hash, |raw| key.is(raw))?.set.upgrade()
+    /// Returns the set that was stored under these bytes.
+    pub(crate) fn find(&self, key: &RawKey<'_>) -> Option<AttrId> {
+        let hash = hash(&self.hasher, key);
+        self.index.find(hash, |id| self.get(*id).is_some_and(|set| is(&set.key(), key))).copied()
     }
 
-    /// Remembers what bytes without any fault decode to.
-    pub(crate) fn remember_raw(&mut self, key: &RawKey<'_>, set: &Arc<AttrSet>) {
-        let hash = self.hasher.hash_one(key);
-        if let Some(raw) = self.raws.find_mut(hash, |raw| key.is(raw)) {
-            raw.set = Arc::downgrade(set);
-            return;
+    /// Stores bytes without any fault that were not there yet, with what they decode to.
+    pub(crate) fn insert(&mut self, key: &RawKey<'_>, attributes: &PathAttributes) -> AttrId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.sets.push(None);
+            AttrId::new(self.sets.len().saturating_sub(1))
+        });
+        if let Some(place) = self.sets.get_mut(id.index()) {
+            *place = Some(AttrSet::new(key, attributes));
         }
-        let raw = Raw {
-            external: key.external,
-            four_octet_as: key.four_octet_as,
-            next_hop: key.next_hop.into(),
-            bytes: key.bytes.into(),
-            hash,
-            set: Arc::downgrade(set),
-        };
-        self.raws.insert_unique(hash, raw, |raw| raw.hash);
+        let Self { hasher, index, sets, .. } = self;
+        index.insert_unique(hash(hasher, key), id, |id| hash_of(hasher, sets, *id));
+        id
+    }
+
+    pub(crate) fn get(&self, id: AttrId) -> Option<&AttrSet> {
+        self.sets.get(id.index())?.as_ref()
+    }
+
+    /// Returns everything in a set.
+    pub(crate) fn attributes(&self, id: AttrId) -> PathAttributes {
+        self.get(id).map(AttrSet::attributes).unwrap_or_default()
     }
 
     /// Returns how many sets there are.
     pub(crate) fn len(&self) -> usize {
-        self.sets.len()
+        self.index.len()
     }
 
-    fn sweep(&mut self) {
-        let size = self.sets.len().max(self.raws.len());
-        if size < self.sweep_at.max(SWEEP_AT_LEAST) {
-            return;
-        }
-        self.sets.retain(|set| Arc::strong_count(set) > 1);
-        self.raws.retain(|raw| raw.set.strong_count() > 0);
-        self.sets.shrink_to_fit(|set| set.hash);
-        self.raws.shrink_to_fit(|raw| raw.hash);
-        self.sweep_at = self.sets.len().max(self.raws.len()).saturating_mul(2);
+    /// Says whether there may be much garbage.
+    pub(crate) fn wants_sweep(&self) -> bool {
+        self.index.len() >= self.sweep_at.max(SWEEP_AT_LEAST)
     }
+
+    /// Forgets the sets that are not among these.
+    pub(crate) fn sweep(&mut self, used: impl Iterator<Item = AttrId>) {
+        let mut is_used = vec![false; self.sets.len()];
+        for id in used {
+            if let Some(mark) = is_used.get_mut(id.index()) {
+                *mark = true;
+            }
+        }
+        let Self { hasher, index, sets, free, .. } = self;
+        let keep = |id: &AttrId| is_used.get(id.index()).copied().unwrap_or(false);
+        index.retain(|id| keep(id));
+        index.shrink_to_fit(|id| hash_of(hasher, sets, *id));
+        for (number, place) in sets.iter_mut().enumerate() {
+            let id = AttrId::new(number);
+            if place.is_some() && !keep(&id) {
+                *place = None;
+                free.push(id);
+            }
+        }
+        self.sweep_at = self.index.len().saturating_mul(2);
+    }
+}
+
+fn hash(hasher: &DefaultHashBuilder, key: &RawKey<'_>) -> u64 {
+    let mut state = hasher.build_hasher();
+    key.context.hash(&mut state);
+    state.write(key.next_hop);
+    state.write(key.bytes);
+    state.finish()
+}
+
+fn hash_of(hasher: &DefaultHashBuilder, sets: &[Option<AttrSet>], id: AttrId) -> u64 {
+    let set = sets.get(id.index()).and_then(Option::as_ref);
+    set.map_or(0, |set| hash(hasher, &set.key()))
+}
+
+fn is(a: &RawKey<'_>, b: &RawKey<'_>) -> bool {
+    a.context == b.context && a.next_hop == b.next_hop && a.bytes == b.bytes
 }

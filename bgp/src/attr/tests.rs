@@ -210,19 +210,34 @@ fn everything_both_ways() {
 #[test]
 fn equal_sets_are_stored_once() {
     let mut interner = Interner::default();
-    let first = interner.intern(PathAttributes::default());
-    let second = interner.intern(PathAttributes::default());
-    assert!(std::sync::Arc::ptr_eq(&first, &second));
-    let key = RawKey::new(EXTERNAL, &[], &[1, 2, 3]);
-    interner.remember_raw(&key, &first);
-    assert!(interner.find_raw(&key).is_some());
-    assert!(interner.find_raw(&RawKey::new(INTERNAL, &[], &[1, 2, 3])).is_none());
-    drop((first, second));
+    let attributes = PathAttributes {
+        next_hop: Some(IpAddr::from([10, 0, 0, 1]).into()),
+        local_pref: None,
+        med: Some(7),
+        originator_id: Some(RouterId(5)),
+        ..PathAttributes::default()
+    };
+    let first = interner.intern(&attributes);
+    assert_eq!(interner.intern(&attributes), first);
+    assert_eq!(interner.attributes(first), attributes);
+    let raw = bytes(BASE);
+    let key = RawKey { context: EXTERNAL, next_hop: &[], bytes: &raw };
+    assert_eq!(interner.find(&key), None);
+    let decoded = decode(&raw, EXTERNAL).unwrap().attributes;
+    let second = interner.insert(&key, &decoded);
+    assert_eq!(interner.find(&key), Some(second));
+    assert_eq!(interner.attributes(second), decoded);
+    assert_eq!(interner.find(&RawKey { context: INTERNAL, ..key }), None);
     for med in 0..100_000 {
-        interner.intern(PathAttributes { med: Some(med), ..PathAttributes::default() });
+        interner.intern(&PathAttributes { med: Some(med), ..PathAttributes::default() });
+        if interner.wants_sweep() {
+            interner.sweep([first].into_iter());
+        }
     }
     assert!(interner.len() <= 8192, "{}", interner.len());
-    assert!(interner.find_raw(&key).is_none());
+    assert_eq!(interner.find(&key), None);
+    assert_eq!(interner.intern(&attributes), first);
+    assert_eq!(interner.attributes(first), attributes);
 }
 
 proptest! {

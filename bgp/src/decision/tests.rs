@@ -1,9 +1,12 @@
-use std::{net::Ipv4Addr, sync::Arc};
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::attr::{AsPath, Interner, Origin, PathAttributes};
+use crate::{
+    attr::{AsPath, AttrId, Interner, PathAttributes},
+    types::Asn,
+};
 
 #[derive(Clone, Debug)]
 struct Path {
@@ -21,15 +24,15 @@ fn path(asns: &[u32]) -> Path {
 
 fn run(paths: &[Path]) -> Decision {
     let mut interner = Interner::default();
-    let sets: Vec<Arc<AttrSet>> =
-        paths.iter().map(|path| interner.intern(path.attributes.clone())).collect();
+    let sets: Vec<AttrId> = paths.iter().map(|path| interner.intern(&path.attributes)).collect();
     let candidates = paths.iter().zip(&sets).enumerate().map(|(index, (path, set))| Candidate {
-        attributes: set,
+        attributes: interner.get(*set).unwrap(),
         from: Origination {
             peer_type: path.peer_type,
             router_id: RouterId(u32::from(path.id)),
             address: Ipv4Addr::new(10, 0, 0, path.address).into(),
         },
+        path_id: 0,
         index,
     });
     decide(candidates.collect(), Multipath { max_paths: 8, relax: true }).unwrap()

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use bytes::Bytes;
 
-use super::{ConnectionId, FibUpdate, Output, Speaker, close::Loss};
+use super::{ConnectionId, FibUpdate, Output, Speaker};
 use crate::{
     rib::{PeerId, SlotId},
-    types::{Families, Prefix},
-    update_group::{GroupKey, UpdateGroup},
-    wire::{Cease, Kind, Notification},
+    types::Families,
+    update_group::{Changes, GroupKey, Table, UpdateGroup},
+    wire::{Item, Kind},
 };
 
 /// How many prefixes are decided about before outputs are handed out again.
@@ -31,43 +31,33 @@ impl Speaker {
     }
 
     fn work(&mut self) {
-        let ids = self.rib.take_dirty(SLICE);
-        let mut changed: Vec<SlotId> = Vec::with_capacity(ids.len());
-        for id in &ids {
-            let outcome = self.rib.update(*id);
+        let remembered = self.groups.iter().flat_map(UpdateGroup::sets);
+        self.rib.sweep(&mut self.interner, remembered);
+        let paths = self.rib.take_dirty(SLICE);
+        let mut chosen: Vec<SlotId> = Vec::with_capacity(paths.len());
+        for id in &paths {
+            let outcome = self.rib.update(*id, &self.interner);
             if let (Some(next_hops), Some(prefix)) = (outcome.fib, self.rib.prefix(*id)) {
                 self.outputs.push_back(Output::Fib(FibUpdate { prefix, next_hops }));
             }
             if outcome.chosen {
-                changed.push(*id);
+                chosen.push(*id);
             }
         }
         let complete = !self.rib.is_dirty();
+        let changes = Changes { chosen: &chosen, paths: &paths, complete };
+        let Self { rib, interner, senders, .. } = self;
+        let table = Table { rib, interner, senders };
         let mut ready = BTreeSet::new();
-        let mut laggards = Vec::new();
         for group in &mut self.groups {
-            let (rib, senders) = (&self.rib, &self.senders);
-            let interner = &mut self.interner;
-            ready.extend(group.flush(&changed, rib, senders, interner, complete));
-            laggards.extend(group.laggards());
+            group.flush(changes, table, &mut ready);
         }
-        self.rib.release(&ids);
+        self.rib.release(&paths);
         for peer in ready {
             if let Some(connection) = self.peers.get(&peer).and_then(|peer| peer.established) {
                 self.signal(connection);
             }
         }
-        for peer in laggards {
-            self.give_up(peer);
-        }
-    }
-
-    fn give_up(&mut self, id: PeerId) {
-        let Some(connection) = self.peers.get(&id).and_then(|peer| peer.established) else {
-            return;
-        };
-        let cease = Notification::cease(Cease::OutOfResources);
-        self.lose(connection, Loss::Sent(cease), "peer does not read fast enough");
     }
 
     /// Takes messages to send over a connection, about `limit` bytes. Nothing: wait for [`Output::TransmitReady`].
@@ -76,19 +66,19 @@ impl Speaker {
         let Some(session) = self.connections.get_mut(&connection) else { return Vec::new() };
         let id = session.peer;
         let mut out: Vec<Bytes> = session.take_control().collect();
-        let established =
-            self.peers.get(&id).is_some_and(|peer| peer.established == Some(connection));
-        if established {
-            for group in &mut self.groups {
-                group.transmit(id, limit, &mut out);
+        let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
+        for message in &out {
+            if let Some(kind) = message.get(18).and_then(|number| Kind::from_number(*number)) {
+                peer.sent.count(kind);
             }
         }
-        if let Some(peer) = self.peers.get_mut(&id) {
-            for message in &out {
-                if let Some(kind) = message.get(18).and_then(|number| Kind::from_number(*number)) {
-                    peer.sent.count(kind);
-                }
-            }
+        if peer.established == Some(connection)
+            && let Some(group) = self.groups.iter_mut().find(|group| group.has(id))
+        {
+            let Self { rib, interner, senders, .. } = self;
+            let taken = group.transmit(id, limit, Table { rib, interner, senders }, &mut out);
+            peer.sent.updates = peer.sent.updates.saturating_add(taken.updates);
+            peer.sent.refreshes = peer.sent.refreshes.saturating_add(taken.refreshes);
         }
         if let Some(session) = self.connections.get_mut(&connection) {
             session.signalled = !out.is_empty();
@@ -113,6 +103,7 @@ impl Speaker {
             local_as: config.local_as.unwrap_or(self.config.local_as),
             cluster_id: self.config.cluster_id.unwrap_or(self.config.router_id),
             families: negotiated.families,
+            add_path: negotiated.add_path_send,
             four_octet_as: negotiated.four_octet_as,
             limit: negotiated.limit,
             next_hop: config.next_hop,
@@ -127,12 +118,12 @@ impl Speaker {
     }
 
     pub(super) fn join_group(&mut self, id: PeerId) {
-        self.enter_group(id, Vec::new());
+        self.enter_group(id, BTreeSet::new());
     }
 
-    fn enter_group(&mut self, id: PeerId, had: Vec<Prefix>) {
+    fn enter_group(&mut self, id: PeerId, had: BTreeSet<Item>) {
         let Some(key) = self.group_key(id) else { return };
-        let found = self.groups.iter_mut().find(|group| group.key == key);
+        let found = self.groups.iter_mut().find(|group| *group.key == key);
         match found {
             Some(group) => group.join(id, had),
             None => {
@@ -152,10 +143,10 @@ impl Speaker {
     pub(super) fn change_group(&mut self, id: PeerId) {
         let current = self.groups.iter().find(|group| group.has(id));
         let Some(current) = current else { return };
-        if self.group_key(id).is_some_and(|key| key == current.key) {
+        if self.group_key(id).is_some_and(|key| key == *current.key) {
             return;
         }
-        let had = current.prefixes_of(id, &self.rib);
+        let had = current.owed(id, &self.rib);
         self.leave_group(id);
         self.enter_group(id, had);
     }
@@ -163,7 +154,7 @@ impl Speaker {
     /// Like [`Speaker::change_group`], also when only the senders changed.
     pub(super) fn rejoin_group(&mut self, id: PeerId) {
         let Some(current) = self.groups.iter().find(|group| group.has(id)) else { return };
-        let had = current.prefixes_of(id, &self.rib);
+        let had = current.owed(id, &self.rib);
         self.leave_group(id);
         self.enter_group(id, had);
     }
@@ -171,6 +162,9 @@ impl Speaker {
     pub(super) fn refresh_group(&mut self, id: PeerId, families: Families, enhanced: bool) {
         if let Some(group) = self.groups.iter_mut().find(|group| group.has(id)) {
             group.refresh(id, families, enhanced);
+        }
+        if let Some(connection) = self.peers.get(&id).and_then(|peer| peer.established) {
+            self.signal(connection);
         }
     }
 

@@ -5,45 +5,62 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use super::{ConnectionId, Speaker};
 use crate::{
     attr::{
-        self, AttrSet, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
+        self, AttrId, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
         decode_next_hop,
     },
     config::PeerConfig,
     filter::{Action, Source, Subject},
-    rib::{Path, PeerId, Rejection},
+    rib::{Path, PathKey, PeerId, Rejection},
     session::Negotiated,
-    types::{Asn, Families, Family, PeerType, Prefix, Role},
+    types::{Asn, Families, PeerType, Prefix, Role},
     wire::{
-        Nlri, Notification,
+        Item, Nlri, Notification,
         update::{MP_REACH, MP_UNREACH, Parts, Reach, attributes},
     },
 };
 
 /// What a peer's routes are judged with.
-pub(super) struct Importer<'a> {
+#[derive(Clone, Debug)]
+pub(super) struct Importer {
     pub(super) id: PeerId,
-    pub(super) config: &'a PeerConfig,
+    pub(super) config: Arc<PeerConfig>,
     pub(super) peer_type: PeerType,
+    /// Our address in the session: no next hop for us.
+    pub(super) local: Option<IpAddr>,
 }
 
-/// One half of an UPDATE: prefixes of a family and the attributes they share.
-type Announcement<'a> = (Nlri<'a>, Result<Arc<AttrSet>, ()>);
+/// A set of attributes, and what is in it if that is known already.
+#[derive(Debug)]
+struct Learned {
+    set: AttrId,
+    attributes: Option<PathAttributes>,
+}
 
 impl Speaker {
-    pub(super) fn handle_update(&mut self, id: PeerId, connection: ConnectionId, body: &[u8]) {
-        let Some((session, peer)) = self.peer_of(connection) else { return };
-        let (Some(negotiated), config) = (session.negotiated.clone(), Arc::clone(&peer.config))
-        else {
-            return;
-        };
+    /// Returns what the routes of a peer are judged with.
+    pub(super) fn importer(&self, id: PeerId) -> Option<Importer> {
+        let peer = self.peers.get(&id)?;
+        let config = Arc::clone(&peer.config);
         let peer_type = config.peer_type(self.config.local_as);
-        let importer = Importer { id, config: &config, peer_type };
-        if let Err(notification) = self.import(&importer, &negotiated, body) {
+        let session = peer.established.and_then(|connection| self.connections.get(&connection));
+        Some(Importer { id, config, peer_type, local: session.and_then(|session| session.local) })
+    }
+
+    pub(super) fn handle_update(
+        &mut self,
+        importer: &Importer,
+        connection: ConnectionId,
+        body: &[u8],
+    ) {
+        let negotiated =
+            self.connections.get(&connection).and_then(|session| session.negotiated.clone());
+        let Some(negotiated) = negotiated else { return };
+        if let Err(notification) = self.import(importer, &negotiated, body) {
             self.fail(connection, notification);
             return;
         }
-        if let Some(limit) = config.max_prefixes {
-            self.check_limit(id, connection, limit);
+        if let Some(limit) = importer.config.max_prefixes {
+            self.check_limit(importer.id, connection, limit);
         }
     }
 
@@ -65,17 +82,24 @@ impl Speaker {
 
     fn import(
         &mut self,
-        importer: &Importer<'_>,
+        importer: &Importer,
         negotiated: &Negotiated,
         body: &[u8],
     ) -> Result<(), Notification> {
-        let parts = Parts::find(body)?;
+        let parts = Parts::find(body, negotiated.add_path_receive)?;
         if let Some(family) = parts.end_of_rib() {
             self.end_of_rib(importer.id, family);
             return Ok(());
         }
+        let context =
+            Context { peer_type: importer.peer_type, four_octet_as: negotiated.four_octet_as };
+        // Both halves are read before anything is done: an error may end the session.
+        let v4 = self.learn(importer.id, context, &parts, None)?;
+        let mp = match parts.reach {
+            Some(reach) => self.learn(importer.id, context, &parts, Some(reach))?,
+            None => None,
+        };
         let families = negotiated.families;
-        let (v4, mp) = self.announcements(importer, negotiated, &parts)?;
         if families.ipv4 {
             self.remove(importer.id, parts.withdrawn);
         }
@@ -84,84 +108,63 @@ impl Speaker {
         {
             self.remove(importer.id, unreach.nlri);
         }
-        let reach = parts.reach.and_then(|reach| Some((reach.family?, reach.nlri)));
-        for (family, (nlri, set)) in [
-            Some((Family::Ipv4, (parts.announced, v4))),
-            reach.map(|(family, nlri)| (family, (nlri, mp))),
-        ]
-        .into_iter()
-        .flatten()
+        if families.ipv4 && !parts.announced.is_empty() {
+            self.announce(importer, parts.announced, v4);
+        }
+        if let Some(reach) = parts.reach
+            && reach.family.is_some_and(|family| families.contains(family))
         {
-            if families.contains(family) {
-                self.announce(importer, (nlri, set));
-            }
+            self.announce(importer, reach.nlri, mp);
         }
         Ok(())
     }
 
-    fn remove(&mut self, id: PeerId, nlri: Nlri<'_>) {
-        for prefix in nlri.iter() {
-            self.rib.remove(&prefix, id);
+    fn remove(&mut self, source: PeerId, nlri: Nlri<'_>) {
+        for Item { prefix, path_id } in nlri.iter() {
+            self.rib.remove(&prefix, PathKey { source, path_id });
         }
     }
 
-    fn announce(&mut self, importer: &Importer<'_>, (nlri, set): Announcement<'_>) {
-        let Ok(set) = set else {
+    fn announce(&mut self, importer: &Importer, nlri: Nlri<'_>, learned: Option<Learned>) {
+        let Some(Learned { set, attributes }) = learned else {
             self.remove(importer.id, nlri);
             return;
         };
+        let attributes = attributes.unwrap_or_else(|| self.interner.attributes(set));
         // Without conditions on the prefix one verdict holds for all of them.
+        let uniform = importer.config.import.ignores_prefix();
         let mut shared = None;
-        for prefix in nlri.iter() {
-            let accepted = match &shared {
-                Some(accepted) => Clone::clone(accepted),
-                None => self.accept(importer, &prefix, &set),
-            };
-            if importer.config.import.ignores_prefix() {
-                shared = Some(accepted.clone());
+        for Item { prefix, path_id } in nlri.iter() {
+            let accepted =
+                shared.unwrap_or_else(|| self.accept(importer, &prefix, set, &attributes));
+            if uniform {
+                shared = Some(accepted);
             }
-            let received = Arc::clone(&set);
-            self.rib.insert(prefix, Path { source: importer.id, stale: false, received, accepted });
+            let key = PathKey { source: importer.id, path_id };
+            self.rib.insert(prefix, Path::new(key, set, accepted, false));
         }
     }
 
-    /// Reads the attributes, once per distinct bytes: for the NLRI field, and for MP_REACH_NLRI.
-    #[expect(clippy::type_complexity, reason = "two of the same, used right away")]
-    fn announcements(
-        &mut self,
-        importer: &Importer<'_>,
-        negotiated: &Negotiated,
-        parts: &Parts<'_>,
-    ) -> Result<(Result<Arc<AttrSet>, ()>, Result<Arc<AttrSet>, ()>), Notification> {
-        let mut pair = (Err(()), Err(()));
-        if !parts.announces() {
-            return Ok(pair);
-        }
-        let context =
-            Context { peer_type: importer.peer_type, four_octet_as: negotiated.four_octet_as };
-        if !parts.announced.is_empty() {
-            pair.0 = self.attributes(importer.id, context, parts, None)?;
-        }
-        if let Some(reach) = parts.reach.filter(|reach| !reach.nlri.is_empty()) {
-            pair.1 = self.attributes(importer.id, context, parts, Some(reach))?;
-        }
-        Ok(pair)
-    }
-
-    fn attributes(
+    /// Reads the attributes, once per distinct bytes: those of the NLRI field, or those of MP_REACH_NLRI. `None`: there
+    /// are no prefixes there, or they count as withdrawn.
+    fn learn(
         &mut self,
         id: PeerId,
         context: Context,
         parts: &Parts<'_>,
         reach: Option<Reach<'_>>,
-    ) -> Result<Result<Arc<AttrSet>, ()>, Notification> {
+    ) -> Result<Option<Learned>, Notification> {
+        let nlri = reach.map_or(parts.announced, |reach| reach.nlri);
+        if nlri.is_empty() {
+            return Ok(None);
+        }
         let bytes = without_multiprotocol(parts);
         let next_hop = reach.map_or(&[][..], |reach| reach.next_hop);
-        let key = RawKey::new(context, next_hop, &bytes);
+        let key = RawKey { context, next_hop, bytes: &bytes };
         if !parts.overrun
-            && let Some(known) = self.interner.find_raw(&key)
+            && let Some(set) = self.interner.find(&key)
         {
-            return Ok(Ok(known));
+            return Ok(Some(Learned { set, attributes: None }));
         }
         let mut decoded = attr::decode(parts.section, context)?;
         if let Some(reach) = reach {
@@ -171,13 +174,16 @@ impl Speaker {
         // RFC 7606 §3 d: NEXT_HOP is mandatory for the NLRI field.
         if decoded.withdraw().is_some() || decoded.attributes.next_hop.is_none() {
             tracing::warn!(faults = ?decoded.faults, bytes = ?parts.section, "treated as withdraw");
-            return Ok(Err(()));
+            return Ok(None);
         }
-        let set = self.interner.intern(decoded.attributes);
-        if decoded.faults.is_empty() {
-            self.interner.remember_raw(&key, &set);
-        }
-        Ok(Ok(set))
+        let attributes = decoded.attributes;
+        let set = if decoded.faults.is_empty() {
+            self.interner.insert(&key, &attributes)
+        } else {
+            // These bytes must be judged, and counted, every time.
+            self.interner.intern(&attributes)
+        };
+        Ok(Some(Learned { set, attributes: Some(attributes) }))
     }
 
     fn count_faults(&mut self, id: PeerId, decoded: &Decoded) {
@@ -194,15 +200,16 @@ impl Speaker {
     /// Returns what is made of a received path.
     pub(super) fn accept(
         &mut self,
-        importer: &Importer<'_>,
+        importer: &Importer,
         prefix: &Prefix,
-        set: &Arc<AttrSet>,
-    ) -> Result<Arc<AttrSet>, Rejection> {
-        self.check_loops(importer, set)?;
-        let only_to_customer = check_leak(importer, set)?;
+        set: AttrId,
+        received: &PathAttributes,
+    ) -> Result<AttrId, Rejection> {
+        self.check_loops(importer, received)?;
+        let only_to_customer = check_leak(importer, received)?;
         let subject = Subject {
             prefix: *prefix,
-            attributes: set,
+            attributes: received,
             source: Source::Peers,
             peer_type: importer.peer_type,
         };
@@ -212,11 +219,12 @@ impl Speaker {
         }
         // RFC 8326 §4.2.
         let leaving = importer.config.graceful_shutdown
-            || importer.peer_type == PeerType::External && set.has(Community::GRACEFUL_SHUTDOWN);
+            || importer.peer_type == PeerType::External
+                && received.has(Community::GRACEFUL_SHUTDOWN);
         if verdict.operations.is_empty() && !leaving && only_to_customer.is_none() {
-            return Ok(Arc::clone(set));
+            return Ok(set);
         }
-        let mut attributes: PathAttributes = (***set).clone();
+        let mut attributes = received.clone();
         for operation in verdict.operations {
             operation.apply(&mut attributes);
         }
@@ -226,11 +234,11 @@ impl Speaker {
         if let Some(asn) = only_to_customer {
             attributes.mark_only_to_customer(asn);
         }
-        Ok(self.interner.intern(attributes))
+        Ok(self.interner.intern(&attributes))
     }
 
-    fn check_loops(&self, importer: &Importer<'_>, set: &AttrSet) -> Result<(), Rejection> {
-        let config = importer.config;
+    fn check_loops(&self, importer: &Importer, set: &PathAttributes) -> Result<(), Rejection> {
+        let config = &importer.config;
         // The AS we pretend to be is ours too.
         let own = [Some(self.config.local_as), config.local_as];
         if own.into_iter().flatten().any(|own| set.as_path.count(own) > config.allow_own_as) {
@@ -251,51 +259,30 @@ impl Speaker {
             {
                 Err(Rejection::MappedNextHop)
             }
-            Some(next_hop) if self.is_usable(importer.id, &next_hop.address) => Ok(()),
+            Some(next_hop) if is_usable(importer, &next_hop.address) => Ok(()),
             _ => Err(Rejection::NextHop),
         }
     }
 
-    /// RFC 4271 §6.3: a next hop must be a router, and not this one.
-    fn is_usable(&self, id: PeerId, next_hop: &IpAddr) -> bool {
-        let strange = match next_hop {
-            IpAddr::V4(address) => {
-                let [first, ..] = address.octets();
-                first == 0 || address.is_loopback() && !self.is_loopback_session(id) || first >= 224
-            }
-            IpAddr::V6(address) => {
-                address.is_unspecified() || address.is_loopback() || address.is_multicast()
-            }
-        };
-        let own = self.peers.get(&id).and_then(|peer| peer.established);
-        let own = own.and_then(|connection| self.connections.get(&connection)?.local);
-        !strange && own != Some(*next_hop)
-    }
-
-    /// Speakers on one machine may talk over 127.0.0.0/8.
-    fn is_loopback_session(&self, id: PeerId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.config.address.is_loopback())
-    }
-
     /// Runs import policy again over what a peer sent.
     pub(super) fn reimport(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get(&id) else { return };
-        let config = Arc::clone(&peer.config);
-        let peer_type = config.peer_type(self.config.local_as);
-        let long_lived: Families = peer.long_lived.keys().copied().collect();
-        let importer = Importer { id, config: &config, peer_type };
+        let Some(importer) = self.importer(id) else { return };
+        let peer = self.peers.get(&id);
+        let long_lived: Families =
+            peer.iter().flat_map(|peer| peer.long_lived.keys().copied()).collect();
         for (prefix, path) in self.rib.paths_of(id) {
-            let mut accepted = self.accept(&importer, &prefix, &path.received);
+            let attributes = self.interner.attributes(path.received);
+            let mut accepted = self.accept(&importer, &prefix, path.received, &attributes);
             if path.stale && long_lived.contains(prefix.family()) {
                 accepted = self.mark_long_lived(accepted);
             }
-            self.rib.insert(prefix, Path { accepted, ..path });
+            self.rib.insert(prefix, Path::new(path.key, path.received, accepted, path.stale));
         }
     }
 }
 
 /// RFC 9234 §5, on receipt: refuses leaks; returns the AS to mark the route with.
-fn check_leak(importer: &Importer<'_>, set: &AttrSet) -> Result<Option<Asn>, Rejection> {
+fn check_leak(importer: &Importer, set: &PathAttributes) -> Result<Option<Asn>, Rejection> {
     let Some(role) = importer.config.role.filter(|_| importer.peer_type == PeerType::External)
     else {
         return Ok(None);
@@ -307,6 +294,22 @@ fn check_leak(importer: &Importer<'_>, set: &AttrSet) -> Result<Option<Asn>, Rej
         (Role::Customer | Role::RouteServerClient | Role::Peer, None) => Ok(Some(asn)),
         _ => Ok(None),
     }
+}
+
+/// RFC 4271 §6.3: a next hop must be a router, and not this one.
+fn is_usable(importer: &Importer, next_hop: &IpAddr) -> bool {
+    // Speakers on one machine may talk over 127.0.0.0/8.
+    let loopback_session = importer.config.address.is_loopback();
+    let strange = match next_hop {
+        IpAddr::V4(address) => {
+            let [first, ..] = address.octets();
+            first == 0 || address.is_loopback() && !loopback_session || first >= 224
+        }
+        IpAddr::V6(address) => {
+            address.is_unspecified() || address.is_loopback() || address.is_multicast()
+        }
+    };
+    !strange && importer.local != Some(*next_hop)
 }
 
 /// The attributes that all prefixes share. Usually there are no others and nothing is copied.

@@ -12,6 +12,7 @@ use crate::{
     config::PeerConfig,
     session::{MessageCounters, State},
     types::{Families, Family},
+    watched::Deadline,
 };
 
 #[derive(Debug)]
@@ -58,6 +59,14 @@ pub(super) struct Peer {
     pub(super) discarded_attributes: u64,
 }
 
+impl Deadline for Peer {
+    fn next_deadline(&self) -> Option<Instant> {
+        let long_lived = self.long_lived.values().min().copied();
+        let fixed = [self.retry_at, self.stale_until, self.refuse_until, self.refresh_until];
+        fixed.into_iter().chain([long_lived]).flatten().min()
+    }
+}
+
 impl Peer {
     pub(super) fn new(config: PeerConfig, now: Instant) -> Self {
         Self {
@@ -89,13 +98,6 @@ impl Peer {
             treated_as_withdraw: 0,
             discarded_attributes: 0,
         }
-    }
-
-    /// Returns when something is due.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let long_lived = self.long_lived.values().min().copied();
-        let fixed = [self.retry_at, self.stale_until, self.refuse_until, self.refresh_until];
-        fixed.into_iter().chain([long_lived]).flatten().min()
     }
 
     /// Returns the other connection to the peer.

@@ -82,7 +82,11 @@ impl Speaker {
                 }
             }
             Step::Established => self.session_up(id, connection),
-            Step::Update(body) => self.handle_update(id, connection, body),
+            Step::Update(body) => {
+                if let Some(importer) = self.importer(id) {
+                    self.handle_update(&importer, connection, body);
+                }
+            }
             Step::Refresh(family, refresh) => self.handle_refresh(id, family, refresh),
             Step::Notified(notification) => {
                 let cause = received(&notification, &config, identity.local_as);

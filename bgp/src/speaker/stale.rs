@@ -1,10 +1,10 @@
 //! Routes that outlive what they were learned in: a session (RFC 4724), the restart time (RFC 9494), a refresh (RFC 7313).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::Speaker;
 use crate::{
-    attr::{AttrSet, Community, PathAttributes},
+    attr::{AttrId, Community},
     rib::{Path, PeerId, Rejection},
     types::{Families, Family},
     wire::Refresh,
@@ -44,22 +44,22 @@ impl Speaker {
             if !path.stale || !families.contains(prefix.family()) {
                 continue;
             }
-            if path.received.has(Community::NO_LLGR) {
-                self.rib.remove(&prefix, id);
+            if self.interner.attributes(path.received).has(Community::NO_LLGR) {
+                self.rib.remove(&prefix, path.key);
             } else {
-                let accepted = self.mark_long_lived(path.accepted);
-                self.rib.insert(prefix, Path { accepted, ..path });
+                let accepted = self.mark_long_lived(path.accepted());
+                self.rib.insert(prefix, Path::new(path.key, path.received, accepted, path.stale));
             }
         }
     }
 
     pub(super) fn mark_long_lived(
         &mut self,
-        accepted: Result<Arc<AttrSet>, Rejection>,
-    ) -> Result<Arc<AttrSet>, Rejection> {
-        let mut attributes: PathAttributes = (**accepted?).clone();
+        accepted: Result<AttrId, Rejection>,
+    ) -> Result<AttrId, Rejection> {
+        let mut attributes = self.interner.attributes(accepted?);
         attributes.add_community(Community::LLGR_STALE);
-        Ok(self.interner.intern(attributes))
+        Ok(self.interner.intern(&attributes))
     }
 
     /// Long enough (RFC 9494 §4.2, Long-lived Stale Time).

@@ -15,7 +15,7 @@ impl Speaker {
             self.peers.keys().filter_map(|id| self.peer_snapshot(*id)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         let rib = if with_rib {
-            self.rib.entries().iter().map(|entry| self.rib_entry(entry)).collect()
+            self.rib.entries(&self.interner).iter().map(|entry| self.rib_entry(entry)).collect()
         } else {
             Vec::new()
         };
@@ -79,11 +79,8 @@ impl Speaker {
             .iter()
             .enumerate()
             .map(|(index, path)| PathSnapshot {
-                peer: self.peers.get(&path.source).map(|peer| peer.config.name.clone()),
-                attributes: match &path.accepted {
-                    Ok(set) => (***set).clone(),
-                    Err(_) => (**path.received).clone(),
-                },
+                peer: self.peers.get(&path.key.source).map(|peer| peer.config.name.clone()),
+                attributes: self.interner.attributes(path.accepted().unwrap_or(path.received)),
                 stale: path.stale,
                 usage: usage(index, path, entry.decision.as_ref()),
             })
@@ -94,7 +91,7 @@ impl Speaker {
 }
 
 fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
-    if let Err(rejection) = path.accepted {
+    if let Err(rejection) = path.accepted() {
         return Usage::Rejected(match rejection {
             Rejection::OwnAs => "our own AS is in the path",
             Rejection::OwnOriginator => "we originated it",

@@ -2,33 +2,26 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use super::{ConnectionId, Speaker, close::Loss, peer::Peer};
-use crate::{rib::PeerId, session::Expired, wire::Notification};
+use super::{ConnectionId, Speaker, close::Loss};
+use crate::{session::Expired, wire::Notification};
 
 impl Speaker {
     /// Returns when [`Speaker::handle_timeout`] must be called at the latest.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let sessions = self.connections.values().filter_map(|session| session.next_deadline());
-        let peers = self.peers.values().filter_map(Peer::next_deadline);
-        let restart = self.restart.iter().map(|restart| restart.next_deadline(self.now));
-        sessions.chain(peers).chain(restart).min()
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let sessions = self.connections.next_deadline();
+        let peers = self.peers.next_deadline();
+        let restart = self.restart.as_ref().map(|restart| restart.next_deadline(self.now));
+        [sessions, peers, restart].into_iter().flatten().min()
     }
 
     /// Fires whatever is due at `now`. Calling it early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        let due: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, session)| session.next_deadline().is_some_and(|at| at <= now))
-            .map(|(connection, _)| *connection)
-            .collect();
-        for connection in due {
+        for connection in self.connections.due(now) {
             self.connection_timeout(connection);
         }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        for id in peers {
+        for id in self.peers.due(now) {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             if is_due(peer.refuse_until) {
                 peer.refuse_until = None;

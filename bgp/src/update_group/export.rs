@@ -17,6 +17,8 @@ pub(crate) struct GroupKey {
     pub(crate) local_as: Asn,
     pub(crate) cluster_id: RouterId,
     pub(crate) families: Families,
+    /// Families whose paths are all told (RFC 7911).
+    pub(crate) add_path: Families,
     pub(crate) four_octet_as: bool,
     pub(crate) limit: usize,
     pub(crate) next_hop: NextHopMode,

@@ -1,11 +1,11 @@
 //! UPDATE messages: as many prefixes as fit behind each set of attributes.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::{
-    attr::{PathAttributes, encode_block, encode_mp_reach_head, flag},
-    types::{Family, Prefix},
-    wire::{HEADER, Kind, encode_prefix, encoded_length, message, update::MP_UNREACH},
+    attr::{NextHop, encode_mp_reach_head, flag},
+    types::{Families, Family},
+    wire::{HEADER, Item, Kind, encode_prefix, encoded_length, update::MP_UNREACH, write_message},
 };
 
 /// The attributes leave no room for a prefix.
@@ -18,117 +18,153 @@ const LENGTHS: usize = 4;
 const LONG_HEADER: usize = 4;
 /// AFI, SAFI, next hop length, next hop of 16 or 32 octets, reserved.
 const LONGEST_REACH_HEAD: usize = 37;
-const LONGEST_PREFIX: usize = 17;
+const LONGEST_ITEM: usize = 21;
 
 /// How a group's messages look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packer {
-    pub(crate) four_octet_as: bool,
     pub(crate) limit: usize,
+    /// Families whose prefixes have path identifiers.
+    pub(crate) add_path: Families,
+}
+
+/// Attributes as they go out, without those that depend on the prefixes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    pub(crate) family: Family,
+    pub(crate) next_hop: Option<NextHop>,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Block<'_> {
+    /// Returns the next hop that goes into MP_REACH_NLRI: all but IPv4 over IPv4 (RFC 4760 §3, RFC 8950 §4).
+    fn multiprotocol(&self) -> Option<NextHop> {
+        let next_hop = self.next_hop?;
+        let plain = self.family == Family::Ipv4 && next_hop.address.is_ipv4();
+        (!plain).then_some(next_hop)
+    }
 }
 
 impl Packer {
+    /// Appends messages that announce the prefixes; returns how many.
     pub(crate) fn announce(
         &self,
-        family: Family,
-        attributes: &PathAttributes,
-        prefixes: &[Prefix],
-    ) -> Result<Vec<Bytes>, TooLong> {
-        let mut block = BytesMut::new();
-        encode_block(attributes, family, self.four_octet_as, &mut block);
-        let fixed = HEADER.saturating_add(LENGTHS).saturating_add(block.len());
-        let fixed = match family {
-            Family::Ipv4 => fixed,
-            Family::Ipv6 => fixed.saturating_add(LONG_HEADER).saturating_add(LONGEST_REACH_HEAD),
+        block: &Block<'_>,
+        items: &[Item],
+        out: &mut BytesMut,
+    ) -> Result<u32, TooLong> {
+        let fixed = HEADER.saturating_add(LENGTHS).saturating_add(block.bytes.len());
+        let fixed = match block.multiprotocol() {
+            None => fixed,
+            Some(_) => fixed.saturating_add(LONG_HEADER).saturating_add(LONGEST_REACH_HEAD),
         };
-        let room = self.limit.checked_sub(fixed).filter(|room| *room >= LONGEST_PREFIX);
-        let chunks = chunks(prefixes, room.ok_or(TooLong)?);
-        Ok(chunks.map(|chunk| announcement(family, attributes, &block, chunk)).collect())
+        let room = self.limit.checked_sub(fixed).filter(|room| *room >= LONGEST_ITEM);
+        let add_path = self.add_path.contains(block.family);
+        let mut count: u32 = 0;
+        for (chunk, length) in chunks(items, add_path, room.ok_or(TooLong)?) {
+            announcement(block, chunk, length, add_path, out);
+            count = count.saturating_add(1);
+        }
+        Ok(count)
     }
 
-    pub(crate) fn withdraw(&self, family: Family, prefixes: &[Prefix]) -> Vec<Bytes> {
+    /// Appends messages that withdraw the prefixes; returns how many.
+    pub(crate) fn withdraw(&self, family: Family, items: &[Item], out: &mut BytesMut) -> u32 {
         let fixed = HEADER.saturating_add(LENGTHS).saturating_add(LONG_HEADER).saturating_add(3);
-        chunks(prefixes, self.limit.saturating_sub(fixed).max(LONGEST_PREFIX))
-            .map(|chunk| withdrawal(family, chunk))
-            .collect()
+        let add_path = self.add_path.contains(family);
+        let mut count: u32 = 0;
+        let room = self.limit.saturating_sub(fixed).max(LONGEST_ITEM);
+        for (chunk, length) in chunks(items, add_path, room) {
+            withdrawal(family, chunk, length, add_path, out);
+            count = count.saturating_add(1);
+        }
+        count
     }
 }
 
-/// Returns the message that says that the table is complete (RFC 4724 §2).
-pub(crate) fn end_of_rib(family: Family) -> Bytes {
-    withdrawal(family, &[])
+/// Appends the message that says that the table is complete (RFC 4724 §2).
+pub(crate) fn end_of_rib(family: Family, out: &mut BytesMut) {
+    withdrawal(family, &[], 0, false, out);
 }
 
-/// Cuts the list into pieces that take at most `room` bytes.
-fn chunks(mut prefixes: &[Prefix], room: usize) -> impl Iterator<Item = &[Prefix]> {
+/// Cuts the list into pieces that take at most `room` bytes; with the bytes they take.
+fn chunks(
+    mut items: &[Item],
+    add_path: bool,
+    room: usize,
+) -> impl Iterator<Item = (&[Item], usize)> {
     std::iter::from_fn(move || {
-        let mut size: usize = 0;
-        let fitting = prefixes.iter().take_while(|prefix| {
-            size = size.saturating_add(encoded_length(prefix));
-            size <= room
-        });
-        let (chunk, rest) = prefixes.split_at_checked(fitting.count())?;
-        prefixes = rest;
-        (!chunk.is_empty()).then_some(chunk)
+        let (mut size, mut count): (usize, usize) = (0, 0);
+        for item in items {
+            let length = encoded_length(&item.prefix, add_path);
+            if size.saturating_add(length) > room {
+                break;
+            }
+            size = size.saturating_add(length);
+            count = count.saturating_add(1);
+        }
+        let (chunk, rest) = items.split_at_checked(count)?;
+        items = rest;
+        (!chunk.is_empty()).then_some((chunk, size))
     })
-}
-
-fn encode_all(prefixes: &[Prefix]) -> BytesMut {
-    let mut out = BytesMut::with_capacity(prefixes.len().saturating_mul(5));
-    prefixes.iter().for_each(|prefix| encode_prefix(prefix, &mut out));
-    out
 }
 
 fn put_length(out: &mut BytesMut, length: usize) {
     out.put_u16(u16::try_from(length).unwrap_or(u16::MAX));
 }
 
-fn announcement(
-    family: Family,
-    attributes: &PathAttributes,
-    block: &[u8],
-    prefixes: &[Prefix],
-) -> Bytes {
-    let nlri = encode_all(prefixes);
-    message(Kind::Update, |out| {
-        out.put_u16(0);
-        match (family, &attributes.next_hop) {
-            (Family::Ipv6, Some(next_hop)) => {
-                // RFC 7606 §5.1: MP_REACH_NLRI comes first.
-                let mut reach = BytesMut::new();
-                encode_mp_reach_head(family, next_hop, nlri.len(), &mut reach);
-                let length = reach.len().saturating_add(nlri.len()).saturating_add(block.len());
-                put_length(out, length);
-                out.put_slice(&reach);
-                out.put_slice(&nlri);
-                out.put_slice(block);
-            }
-            _ => {
-                put_length(out, block.len());
-                out.put_slice(block);
-                out.put_slice(&nlri);
-            }
-        }
-    })
+fn put_items(items: &[Item], add_path: bool, out: &mut BytesMut) {
+    items.iter().for_each(|item| encode_prefix(item, add_path, out));
 }
 
-fn withdrawal(family: Family, prefixes: &[Prefix]) -> Bytes {
-    let nlri = encode_all(prefixes);
-    message(Kind::Update, |out| match family {
+fn announcement(
+    block: &Block<'_>,
+    items: &[Item],
+    length: usize,
+    add_path: bool,
+    out: &mut BytesMut,
+) {
+    write_message(Kind::Update, out, |out| {
+        out.put_u16(0);
+        match block.multiprotocol() {
+            Some(next_hop) => {
+                // RFC 7606 §5.1: MP_REACH_NLRI comes first.
+                let start = out.len();
+                out.put_u16(0);
+                encode_mp_reach_head(block.family, &next_hop, length, out);
+                put_items(items, add_path, out);
+                out.put_slice(block.bytes);
+                let section = out.len().saturating_sub(start).saturating_sub(2);
+                let section = u16::try_from(section).unwrap_or(u16::MAX);
+                if let Some(field) = out.get_mut(start..start.saturating_add(2)) {
+                    field.copy_from_slice(&section.to_be_bytes());
+                }
+            }
+            None => {
+                put_length(out, block.bytes.len());
+                out.put_slice(block.bytes);
+                put_items(items, add_path, out);
+            }
+        }
+    });
+}
+
+fn withdrawal(family: Family, items: &[Item], length: usize, add_path: bool, out: &mut BytesMut) {
+    write_message(Kind::Update, out, |out| match family {
         Family::Ipv4 => {
-            put_length(out, nlri.len());
-            out.put_slice(&nlri);
+            put_length(out, length);
+            put_items(items, add_path, out);
             out.put_u16(0);
         }
         Family::Ipv6 => {
-            let length = nlri.len().saturating_add(3);
+            let length = length.saturating_add(3);
             out.put_u16(0);
             put_length(out, length.saturating_add(LONG_HEADER));
             out.put_slice(&[flag::OPTIONAL | flag::EXTENDED_LENGTH, MP_UNREACH]);
             put_length(out, length);
             out.put_u16(family.afi());
             out.put_u8(1);
-            out.put_slice(&nlri);
+            put_items(items, add_path, out);
         }
-    })
+    });
 }

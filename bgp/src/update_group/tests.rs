@@ -1,60 +1,98 @@
-use super::*;
+use bytes::BytesMut;
+
+use super::{pack::Block, *};
 use crate::{
-    attr::PathAttributes,
+    attr::{AsPath, PathAttributes, encode_block},
+    types::{Family, Prefix},
     wire::{MAX_MESSAGE, Nlri, next_frame, update::Parts},
 };
 
-fn prefixes(family: Family, count: u8) -> Vec<Prefix> {
+fn items(family: Family, count: u8) -> Vec<Item> {
     let text = |n: u8| match family {
         Family::Ipv4 => format!("10.{n}.0.0/16"),
         Family::Ipv6 => format!("2001:db8:{n:x}::/48"),
     };
-    (0..count).map(|n| text(n).parse().unwrap()).collect()
+    let prefixes = (0..count).map(|n| text(n).parse::<Prefix>().unwrap());
+    prefixes.map(|prefix| Item { prefix, path_id: 0 }).collect()
+}
+
+/// Cuts a stream into messages and reads the prefixes of each.
+fn read<'a>(
+    stream: &'a BytesMut,
+    add_path: Families,
+    pick: impl Fn(&Parts<'a>) -> Nlri<'a>,
+) -> Vec<Item> {
+    let (mut rest, mut items) = (&stream[..], Vec::new());
+    while let Some(frame) = next_frame(rest, MAX_MESSAGE).unwrap() {
+        assert!(frame.length() <= 200);
+        items.extend(pick(&Parts::find(frame.body, add_path).unwrap()).iter());
+        rest = &rest[frame.length()..];
+    }
+    assert_eq!(rest, []);
+    items
+}
+
+fn announces<'a>(parts: &Parts<'a>) -> Nlri<'a> {
+    parts.reach.map_or(parts.announced, |reach| reach.nlri)
+}
+
+fn withdraws<'a>(parts: &Parts<'a>) -> Nlri<'a> {
+    parts.unreach.map_or(parts.withdrawn, |unreach| unreach.nlri)
 }
 
 #[test]
 fn messages_hold_all_prefixes_and_stay_within_the_limit() {
-    let packer = Packer { four_octet_as: true, limit: 200 };
-    for (family, next_hop) in [(Family::Ipv4, "10.0.0.1"), (Family::Ipv6, "2001:db8::1")] {
-        let next_hop: std::net::IpAddr = next_hop.parse().unwrap();
-        let attributes =
-            PathAttributes { next_hop: Some(next_hop.into()), ..PathAttributes::default() };
-        let all = prefixes(family, 200);
-        let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
-        for message in packer.announce(family, &attributes, &all).unwrap() {
-            assert!(message.len() <= 200);
-            let frame = next_frame(&message, MAX_MESSAGE).unwrap().unwrap();
-            let parts = Parts::find(frame.body).unwrap();
-            let nlri: Nlri<'_> = parts.reach.map_or(parts.announced, |reach| reach.nlri);
-            announced.extend(nlri.iter());
+    for add_path in [Families::NONE, Families::BOTH] {
+        let packer = Packer { limit: 200, add_path };
+        let cases = [
+            (Family::Ipv4, "10.0.0.1"),
+            (Family::Ipv4, "2001:db8::1"),
+            (Family::Ipv6, "2001:db8::1"),
+        ];
+        for (family, next_hop) in cases {
+            let next_hop = next_hop.parse::<std::net::IpAddr>().unwrap().into();
+            let attributes =
+                PathAttributes { next_hop: Some(next_hop), ..PathAttributes::default() };
+            let mut block = BytesMut::new();
+            encode_block(&attributes, family, true, &mut block);
+            let block = Block { family, next_hop: Some(next_hop), bytes: &block };
+            let mut all = items(family, 200);
+            if add_path == Families::BOTH {
+                all.iter_mut().zip(1..).for_each(|(item, id)| item.path_id = id);
+            }
+            let (mut announced, mut withdrawn) = (BytesMut::new(), BytesMut::new());
+            packer.announce(&block, &all, &mut announced).unwrap();
+            packer.withdraw(family, &all, &mut withdrawn);
+            // Reading IPv4 prefixes with an IPv6 next hop needs RFC 8950.
+            if (family, next_hop.address.is_ipv6()) != (Family::Ipv4, true) {
+                assert_eq!(read(&announced, add_path, announces), all);
+            }
+            assert_eq!(read(&withdrawn, add_path, withdraws), all);
         }
-        for message in packer.withdraw(family, &all) {
-            assert!(message.len() <= 200);
-            let frame = next_frame(&message, MAX_MESSAGE).unwrap().unwrap();
-            let parts = Parts::find(frame.body).unwrap();
-            let nlri: Nlri<'_> = parts.unreach.map_or(parts.withdrawn, |unreach| unreach.nlri);
-            withdrawn.extend(nlri.iter());
-        }
-        assert_eq!(announced, all);
-        assert_eq!(withdrawn, all);
     }
 }
 
 #[test]
 fn attributes_that_leave_no_room_are_refused() {
-    let packer = Packer { four_octet_as: true, limit: 200 };
-    let as_path = crate::attr::AsPath(vec![crate::Asn(1); 60]);
+    let packer = Packer { limit: 200, add_path: Families::NONE };
+    let as_path = AsPath(vec![crate::Asn(1); 60]);
     let attributes = PathAttributes { as_path, ..PathAttributes::default() };
-    let all = prefixes(Family::Ipv4, 1);
-    assert_eq!(packer.announce(Family::Ipv4, &attributes, &all), Err(pack::TooLong));
+    let mut bytes = BytesMut::new();
+    encode_block(&attributes, Family::Ipv4, true, &mut bytes);
+    let block = Block { family: Family::Ipv4, next_hop: None, bytes: &bytes };
+    let mut out = BytesMut::new();
+    let all = items(Family::Ipv4, 1);
+    assert_eq!(packer.announce(&block, &all, &mut out), Err(pack::TooLong));
+    assert_eq!(out.len(), 0);
 }
 
 #[test]
 fn end_of_rib_is_recognized() {
     for family in Family::ALL {
-        let message = end_of_rib(family);
+        let mut message = BytesMut::new();
+        end_of_rib(family, &mut message);
         let frame = next_frame(&message, MAX_MESSAGE).unwrap().unwrap();
-        assert_eq!(Parts::find(frame.body).unwrap().end_of_rib(), Some(family));
+        let parts = Parts::find(frame.body, Families::NONE).unwrap();
+        assert_eq!(parts.end_of_rib(), Some(family));
     }
-    assert_eq!(end_of_rib(Family::Ipv4).len(), 23);
 }

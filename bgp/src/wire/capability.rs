@@ -14,6 +14,8 @@ const ROLE: u8 = 9;
 const LONG_LIVED: u8 = 71;
 const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
+const RECEIVE: u8 = 1;
+const SEND: u8 = 2;
 
 /// What a speaker announces in its OPEN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct Capabilities {
     pub four_octet_as: Option<Asn>,
     /// RFC 4724.
     pub graceful_restart: Option<GracefulRestart>,
-    /// RFC 7911; understood, never announced by us.
+    /// RFC 7911.
     pub add_path: Vec<AddPath>,
     /// RFC 9234: one, unless the peer contradicts itself.
     pub roles: Vec<u8>,
@@ -108,6 +110,23 @@ impl Capabilities {
             return Families::IPV4;
         }
         self.multiprotocol.iter().filter_map(|(afi, safi)| Family::from_wire(*afi, *safi)).collect()
+    }
+
+    /// Returns the families whose path identifiers the speaker can read.
+    pub fn add_path_receive(&self) -> Families {
+        self.add_path_mode(RECEIVE)
+    }
+
+    /// Returns the families for which the speaker sends path identifiers if it may.
+    pub fn add_path_send(&self) -> Families {
+        self.add_path_mode(SEND)
+    }
+
+    /// RFC 7911 §4: other values of the field make the entry meaningless.
+    fn add_path_mode(&self, bit: u8) -> Families {
+        let valid = self.add_path.iter().filter(|each| matches!(each.mode, 1..=3));
+        let wanted = valid.filter(|each| each.mode & bit != 0);
+        wanted.filter_map(|each| Family::from_wire(each.afi, each.safi)).collect()
     }
 
     /// Reads the capabilities of one optional parameter. A value of the wrong length makes that capability unknown

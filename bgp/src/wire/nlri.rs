@@ -1,16 +1,24 @@
-//! Prefixes on the wire.
+//! Prefixes on the wire, with path identifiers where ADD-PATH was agreed (RFC 7911 §3).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{BufMut, BytesMut};
 
 use super::reader::{Reader, Truncated};
 use crate::types::{Family, Prefix};
 
+/// A prefix and which of its paths is meant; 0 without ADD-PATH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Item {
+    pub(crate) prefix: Prefix,
+    pub(crate) path_id: u32,
+}
+
 /// A list of prefixes that was checked: iterating it cannot fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nlri<'a> {
     family: Family,
+    add_path: bool,
     bytes: &'a [u8],
 }
 
@@ -20,33 +28,43 @@ pub(crate) struct MalformedNlri;
 
 impl<'a> Nlri<'a> {
     pub(crate) const fn empty(family: Family) -> Self {
-        Self { family, bytes: &[] }
+        Self { family, add_path: false, bytes: &[] }
     }
 
-    pub(crate) fn check(family: Family, bytes: &'a [u8]) -> Result<Self, MalformedNlri> {
+    pub(crate) fn check(
+        family: Family,
+        add_path: bool,
+        bytes: &'a [u8],
+    ) -> Result<Self, MalformedNlri> {
         let longest = match family {
             Family::Ipv4 => 32,
             Family::Ipv6 => 128,
         };
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
+            if add_path {
+                reader.u32().map_err(|Truncated| MalformedNlri)?;
+            }
             let length = reader.u8().map_err(|Truncated| MalformedNlri)?;
             if length > longest {
                 return Err(MalformedNlri);
             }
             reader.take(usize::from(length.div_ceil(8))).map_err(|Truncated| MalformedNlri)?;
         }
-        Ok(Self { family, bytes })
+        Ok(Self { family, add_path, bytes })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Prefix> + use<'a> {
-        let family = self.family;
-        let mut reader = Reader::new(self.bytes);
-        std::iter::from_fn(move || next_prefix(family, &mut reader))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Item> + use<'a> {
+        let Self { family, add_path, bytes } = *self;
+        let mut reader = Reader::new(bytes);
+        std::iter::from_fn(move || {
+            let path_id = if add_path { reader.u32().ok()? } else { 0 };
+            Some(Item { prefix: next_prefix(family, &mut reader)?, path_id })
+        })
     }
 }
 
@@ -66,18 +84,23 @@ fn padded<const N: usize>(significant: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Returns how many bytes the prefix takes.
-pub(crate) fn encoded_length(prefix: &Prefix) -> usize {
-    usize::from(prefix.length().div_ceil(8)).saturating_add(1)
+pub(crate) fn encoded_length(prefix: &Prefix, add_path: bool) -> usize {
+    let identifier = if add_path { 4 } else { 0 };
+    usize::from(prefix.length().div_ceil(8)).saturating_add(1).saturating_add(identifier)
 }
 
-pub(crate) fn encode(prefix: &Prefix, out: &mut BytesMut) {
+pub(crate) fn encode(item: &Item, add_path: bool, out: &mut BytesMut) {
+    let Item { prefix, path_id } = item;
+    if add_path {
+        out.put_u32(*path_id);
+    }
     out.put_u8(prefix.length());
     let significant = usize::from(prefix.length().div_ceil(8));
     match prefix.address() {
-        std::net::IpAddr::V4(address) => {
+        IpAddr::V4(address) => {
             out.put_slice(address.octets().get(..significant).unwrap_or_default());
         }
-        std::net::IpAddr::V6(address) => {
+        IpAddr::V6(address) => {
             out.put_slice(address.octets().get(..significant).unwrap_or_default());
         }
     }

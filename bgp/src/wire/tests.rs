@@ -155,12 +155,12 @@ fn route_refresh_both_ways() {
 
 #[test]
 fn prefixes_are_masked_when_read() {
-    let nlri = Nlri::check(Family::Ipv4, &[20, 10, 1, 0xff, 0]).unwrap();
-    let prefixes: Vec<Prefix> = nlri.iter().collect();
+    let nlri = Nlri::check(Family::Ipv4, false, &[20, 10, 1, 0xff, 0]).unwrap();
+    let prefixes: Vec<Prefix> = nlri.iter().map(|item| item.prefix).collect();
     assert_eq!(format!("{prefixes:?}"), "[10.1.240.0/20, 0.0.0.0/0]");
-    assert!(Nlri::check(Family::Ipv4, &[33, 0, 0, 0, 0, 0]).is_err());
-    assert!(Nlri::check(Family::Ipv6, &[129]).is_err());
-    assert!(Nlri::check(Family::Ipv4, &[24, 10, 1]).is_err());
+    assert!(Nlri::check(Family::Ipv4, false, &[33, 0, 0, 0, 0, 0]).is_err());
+    assert!(Nlri::check(Family::Ipv6, false, &[129]).is_err());
+    assert!(Nlri::check(Family::Ipv4, false, &[24, 10, 1]).is_err());
 }
 
 proptest! {
@@ -170,7 +170,7 @@ proptest! {
         let _ = Open::decode(&body);
         let _ = Notification::decode(&body).map(|notification| notification.to_string());
         let _ = decode_route_refresh(&body);
-        if let Ok(parts) = Parts::find(&body) {
+        if let Ok(parts) = Parts::find(&body, Families::NONE) {
             let _ = (parts.announced.iter().count(), parts.end_of_rib());
         }
     }

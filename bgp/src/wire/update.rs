@@ -5,7 +5,7 @@ use super::{
     nlri::{MalformedNlri, Nlri},
     reader::{Reader, Truncated},
 };
-use crate::types::Family;
+use crate::types::{Families, Family};
 
 pub(crate) const MP_REACH: u8 = 14;
 pub(crate) const MP_UNREACH: u8 = 15;
@@ -73,43 +73,50 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Finds the parts. Where the prefixes cannot be found, the session must end.
-    pub(crate) fn find(body: &'a [u8]) -> Result<Self, Notification> {
+    /// Finds the parts. Where the prefixes cannot be found, the session must end. Prefixes of the `add_path` families
+    /// have path identifiers.
+    pub(crate) fn find(body: &'a [u8], add_path: Families) -> Result<Self, Notification> {
         let malformed_list = |Truncated| Notification::new(3, 1, []);
         let malformed_nlri = |MalformedNlri| Notification::new(3, 10, []);
         let mut reader = Reader::new(body);
         let withdrawn = reader.long_block().map_err(malformed_list)?;
         let section = reader.long_block().map_err(malformed_list)?;
         let mut parts = Self {
-            withdrawn: Nlri::check(Family::Ipv4, withdrawn).map_err(malformed_nlri)?,
+            withdrawn: Nlri::check(Family::Ipv4, add_path.ipv4, withdrawn)
+                .map_err(malformed_nlri)?,
             section,
-            announced: Nlri::check(Family::Ipv4, reader.rest()).map_err(malformed_nlri)?,
+            announced: Nlri::check(Family::Ipv4, add_path.ipv4, reader.rest())
+                .map_err(malformed_nlri)?,
             reach: None,
             unreach: None,
             overrun: false,
         };
         for attribute in attributes(section) {
             match attribute {
-                Ok(attribute) => parts.observe(attribute)?,
+                Ok(attribute) => parts.observe(attribute, add_path)?,
                 Err(Truncated) => parts.overrun = true,
             }
         }
         Ok(parts)
     }
 
-    fn observe(&mut self, attribute: RawAttribute<'a>) -> Result<(), Notification> {
+    fn observe(
+        &mut self,
+        attribute: RawAttribute<'a>,
+        add_path: Families,
+    ) -> Result<(), Notification> {
         // RFC 7606 §3 g: a second one of these makes the prefixes ambiguous.
         let duplicate = || Notification::new(3, 1, []);
         match attribute.code {
             MP_REACH if self.reach.is_some() => Err(duplicate()),
             MP_UNREACH if self.unreach.is_some() => Err(duplicate()),
             MP_REACH => {
-                let reach = decode_reach(&attribute);
+                let reach = decode_reach(&attribute, add_path);
                 self.reach = Some(reach.ok_or_else(|| Notification::new(3, 9, attribute.value))?);
                 Ok(())
             }
             MP_UNREACH => {
-                let unreach = decode_unreach(attribute.value);
+                let unreach = decode_unreach(attribute.value, add_path);
                 self.unreach =
                     Some(unreach.ok_or_else(|| Notification::new(3, 9, attribute.value))?);
                 Ok(())
@@ -135,7 +142,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn decode_reach<'a>(attribute: &RawAttribute<'a>) -> Option<Reach<'a>> {
+fn decode_reach<'a>(attribute: &RawAttribute<'a>, add_path: Families) -> Option<Reach<'a>> {
     let mut reader = Reader::new(attribute.value);
     let (afi, safi) = (reader.u16().ok()?, reader.u8().ok()?);
     let next_hop = reader.short_block().ok()?;
@@ -148,16 +155,16 @@ fn decode_reach<'a>(attribute: &RawAttribute<'a>) -> Option<Reach<'a>> {
         // RFC 2545 §3: global, or global and link-local.
         Family::Ipv6 => matches!(next_hop.len(), 16 | 32),
     };
-    let nlri = Nlri::check(family, reader.rest()).ok()?;
+    let nlri = Nlri::check(family, add_path.contains(family), reader.rest()).ok()?;
     fits.then_some(Reach { family: Some(family), next_hop, nlri })
 }
 
-fn decode_unreach(value: &[u8]) -> Option<Unreach<'_>> {
+fn decode_unreach(value: &[u8], add_path: Families) -> Option<Unreach<'_>> {
     let mut reader = Reader::new(value);
     let (afi, safi) = (reader.u16().ok()?, reader.u8().ok()?);
     let Some(family) = Family::from_wire(afi, safi) else {
         return Some(Unreach { family: None, nlri: Nlri::empty(Family::Ipv4) });
     };
-    let nlri = Nlri::check(family, reader.rest()).ok()?;
+    let nlri = Nlri::check(family, add_path.contains(family), reader.rest()).ok()?;
     Some(Unreach { family: Some(family), nlri })
 }

@@ -202,9 +202,9 @@ impl Lab {
         self.run_for(Duration::from_secs(seconds));
     }
 
-    fn next_event(&self) -> Option<Instant> {
+    fn next_event(&mut self) -> Option<Instant> {
         let packets = self.wire.front().map(|(at, ..)| *at);
-        let timers = self.speakers.iter().flatten().filter_map(Speaker::poll_timeout).min();
+        let timers = self.speakers.iter_mut().flatten().filter_map(Speaker::poll_timeout).min();
         [packets, timers].into_iter().flatten().min()
     }
 

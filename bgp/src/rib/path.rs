@@ -1,0 +1,133 @@
+//! A path, and the few of them that a prefix has.
+
+use super::PeerId;
+use crate::attr::AttrId;
+
+/// Why a received path is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rejection {
+    OwnAs,
+    OwnOriginator,
+    OwnCluster,
+    NextHop,
+    RouteLeak,
+    MappedNextHop,
+    Policy,
+}
+
+/// What makes a path the successor of another one: who sent it, and under which identifier (RFC 7911 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PathKey {
+    pub(crate) source: PeerId,
+    /// 0 without ADD-PATH.
+    pub(crate) path_id: u32,
+}
+
+impl From<PeerId> for PathKey {
+    fn from(source: PeerId) -> Self {
+        Self { source, path_id: 0 }
+    }
+}
+
+/// A path as received, and what import policy made of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) key: PathKey,
+    pub(crate) received: AttrId,
+    accepted: Option<AttrId>,
+    rejection: Option<Rejection>,
+    pub(crate) stale: bool,
+    /// Our name for the path towards ADD-PATH peers; unique in its slot and kept as long as the path lives.
+    pub(super) local_id: u16,
+}
+
+impl Path {
+    pub(crate) fn new(
+        key: PathKey,
+        received: AttrId,
+        accepted: Result<AttrId, Rejection>,
+        stale: bool,
+    ) -> Self {
+        let (accepted, rejection) = (accepted.ok(), accepted.err());
+        Self { key, received, accepted, rejection, stale, local_id: 0 }
+    }
+
+    /// Returns the attributes after import policy.
+    pub(crate) fn accepted(&self) -> Result<AttrId, Rejection> {
+        self.accepted.ok_or(self.rejection.unwrap_or(Rejection::Policy))
+    }
+
+    pub(crate) fn local_id(&self) -> u32 {
+        u32::from(self.local_id)
+    }
+
+    /// Says whether a decision and whoever hears of it would not see the difference.
+    pub(super) fn decides_like(&self, other: &Self) -> bool {
+        self.accepted == other.accepted && self.stale == other.stale
+    }
+}
+
+/// The paths of a slot. One is the usual case and needs no allocation.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a slot must be small: most have one path")]
+pub(super) enum Paths {
+    #[default]
+    None,
+    One(Path),
+    Many(Box<Vec<Path>>),
+}
+
+impl Paths {
+    pub(super) fn as_slice(&self) -> &[Path] {
+        match self {
+            Self::None => &[],
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Many(paths) => paths,
+        }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Path] {
+        match self {
+            Self::None => &mut [],
+            Self::One(path) => std::slice::from_mut(path),
+            Self::Many(paths) => paths,
+        }
+    }
+
+    pub(super) fn find(&self, key: PathKey) -> Option<usize> {
+        self.as_slice().iter().position(|path| path.key == key)
+    }
+
+    /// Adds a path behind the others, under the smallest free local identifier.
+    pub(super) fn push(&mut self, mut path: Path) {
+        let used = |id: u16| self.as_slice().iter().any(|other| other.local_id == id);
+        path.local_id = (1..u16::MAX).find(|id| !used(*id)).unwrap_or(u16::MAX);
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(path),
+            Self::One(first) => Self::Many(Box::new(vec![first, path])),
+            Self::Many(mut paths) => {
+                paths.push(path);
+                Self::Many(paths)
+            }
+        };
+    }
+
+    /// Removes a path; the order of the others stays.
+    pub(super) fn remove(&mut self, index: usize) -> Option<Path> {
+        if index >= self.as_slice().len() {
+            return None;
+        }
+        match std::mem::take(self) {
+            Self::None => None,
+            Self::One(path) => Some(path),
+            Self::Many(mut paths) => {
+                let removed = paths.remove(index);
+                *self = match paths.as_slice() {
+                    [only] => Self::One(*only),
+                    _ => Self::Many(paths),
+                };
+                Some(removed)
+            }
+        }
+    }
+}

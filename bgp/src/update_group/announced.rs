@@ -1,0 +1,100 @@
+//! What a group has announced: for each slot whose path it was.
+//!
+//! A member that is itself the source did not get the message, so this tells exactly who has what (RFC 4271 §9.2:
+//! never back to where it came from). No attributes are kept: they follow from the table and the rules.
+
+use hashbrown::HashMap;
+
+use crate::{
+    attr::AttrId,
+    rib::{PeerId, SlotId},
+};
+
+/// A path that was announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The identifier it was announced under; 0 without ADD-PATH.
+    pub(super) path_id: u32,
+    pub(super) source: PeerId,
+    /// Known with ADD-PATH only: one changed path must not repeat the others.
+    pub(super) set: Option<AttrId>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    /// Per slot: 0, or the number of the source plus one.
+    plain: Vec<u32>,
+    /// For families with ADD-PATH.
+    many: HashMap<SlotId, Vec<Told>>,
+    by_source: Vec<usize>,
+    total: usize,
+}
+
+impl Announced {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Lists what was announced of a slot.
+    pub(super) fn get(&self, id: SlotId) -> impl Iterator<Item = Told> {
+        let source = self.plain.get(id.index()).and_then(|word| word.checked_sub(1));
+        let plain = source.map(|source| Told { path_id: 0, source: PeerId(source), set: None });
+        let many = if self.many.is_empty() { None } else { self.many.get(&id) };
+        plain.into_iter().chain(many.into_iter().flatten().copied())
+    }
+
+    fn count(&mut self, source: PeerId, present: bool) {
+        let index = source.index();
+        if self.by_source.len() <= index {
+            self.by_source.resize(index.saturating_add(1), 0);
+        }
+        let counts = self.by_source.get_mut(index).into_iter().chain([&mut self.total]);
+        for count in counts {
+            *count = if present { count.saturating_add(1) } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// Takes note of the one path that is announced without ADD-PATH.
+    pub(super) fn set_plain(&mut self, id: SlotId, source: Option<PeerId>) {
+        if source.is_none() && self.plain.len() <= id.index() {
+            return;
+        }
+        if self.plain.len() <= id.index() {
+            self.plain.resize(id.index().saturating_add(1), 0);
+        }
+        let Some(place) = self.plain.get_mut(id.index()) else { return };
+        let new = source.map_or(0, |source| source.0.saturating_add(1));
+        let old = std::mem::replace(place, new);
+        if old == new {
+            return;
+        }
+        if let Some(old) = old.checked_sub(1) {
+            self.count(PeerId(old), false);
+        }
+        if let Some(source) = source {
+            self.count(source, true);
+        }
+    }
+
+    /// Takes note of the paths that are announced with ADD-PATH.
+    pub(super) fn set_many(&mut self, id: SlotId, told: Vec<Told>) {
+        for new in &told {
+            self.count(new.source, true);
+        }
+        let old = if told.is_empty() { self.many.remove(&id) } else { self.many.insert(id, told) };
+        for old in old.into_iter().flatten() {
+            self.count(old.source, false);
+        }
+    }
+
+    /// Counts what a member has.
+    pub(super) fn total_for(&self, peer: PeerId) -> usize {
+        let own = self.by_source.get(peer.index()).copied().unwrap_or(0);
+        self.total.saturating_sub(own)
+    }
+
+    /// Lists the sets of attributes that are remembered.
+    pub(super) fn sets(&self) -> impl Iterator<Item = AttrId> {
+        self.many.values().flatten().filter_map(|told| told.set)
+    }
+}

@@ -1,0 +1,59 @@
+//! A member of a group: a place in the log, and what it gets besides.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::log::Segment;
+use crate::{
+    types::Families,
+    wire::{Item, Kind, next_frame, update::Parts},
+};
+
+/// A walk through the whole table for one member: it joined late, asked for a refresh, or lagged too far behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sweep {
+    /// The next slot.
+    pub(super) next: usize,
+    pub(super) families: Families,
+    /// Families whose End-of-RIB is due when the walk is over (RFC 4724 §2).
+    pub(super) end_of_rib: Families,
+    /// Families whose end of the refresh is to be marked (RFC 7313 §4).
+    pub(super) refresh: Families,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    /// What only this member gets, before the log goes on.
+    pub(super) private: VecDeque<Segment>,
+    /// Number of the next segment of the log.
+    pub(super) cursor: u64,
+    pub(super) sweep: Option<Sweep>,
+    /// What it may have and perhaps must forget: looked at when the walk is over.
+    pub(super) leftovers: BTreeSet<Item>,
+}
+
+impl Member {
+    /// Begins a walk, or begins it again with what was wanted before.
+    pub(super) fn begin_sweep(&mut self, wanted: Sweep) {
+        let sweep = self.sweep.get_or_insert_default();
+        sweep.next = 0;
+        sweep.families = sweep.families.or(wanted.families);
+        sweep.end_of_rib = sweep.end_of_rib.or(wanted.end_of_rib);
+        sweep.refresh = sweep.refresh.or(wanted.refresh);
+    }
+}
+
+/// Lists what messages withdraw.
+pub(super) fn withdrawn(segment: &Segment, add_path: Families) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut stream = &*segment.bytes;
+    while let Ok(Some(frame)) = next_frame(stream, usize::MAX) {
+        if frame.kind == Kind::Update
+            && let Ok(parts) = Parts::find(frame.body, add_path)
+        {
+            items.extend(parts.withdrawn.iter());
+            items.extend(parts.unreach.iter().flat_map(|unreach| unreach.nlri.iter()));
+        }
+        stream = stream.get(frame.length()..).unwrap_or_default();
+    }
+    items
+}
