@@ -1,6 +1,10 @@
 //! What the operator wants, as plain data. Compared by value: an unchanged peer keeps its session.
 
+mod group;
+
 use std::{net::IpAddr, time::Duration};
+
+pub use self::group::{AcceptedAs, Members, PeerGroup};
 
 use crate::{
     filter::Policy,
@@ -22,6 +26,8 @@ pub struct SpeakerConfig {
     pub cluster_id: Option<RouterId>,
     /// The peers; names are unique and identify a peer across changes.
     pub peers: Vec<PeerConfig>,
+    /// Peers that come and go by themselves. A peer of `peers` is in no group.
+    pub groups: Vec<PeerGroup>,
     /// Most next hops of one route; at least 1.
     pub max_paths: usize,
     /// Whether external paths of equal length but different AS numbers share the load.
@@ -42,6 +48,7 @@ impl SpeakerConfig {
             router_id,
             cluster_id: None,
             peers: Vec::new(),
+            groups: Vec::new(),
             max_paths: 64,
             multipath_relax: true,
             restart_time: Duration::from_secs(120),

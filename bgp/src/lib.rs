@@ -36,7 +36,7 @@ pub mod wire;
 
 pub use self::{
     attr::{Community, LargeCommunity, PathAttributes},
-    config::{AddPathMode, PeerConfig, SpeakerConfig},
+    config::{AddPathMode, PeerConfig, PeerGroup, SpeakerConfig},
     decision::Why,
     session::State,
     speaker::{

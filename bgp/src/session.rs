@@ -427,7 +427,10 @@ impl Session {
         let theirs = Open::decode(body)?;
         let ours = identity.open(config);
         if theirs.asn != config.asn {
-            let explanation = format!("peer is AS {}, configured {}", theirs.asn, config.asn);
+            let explanation = match config.asn {
+                Asn(0) => format!("peer is AS {}, which its group does not accept", theirs.asn),
+                asn => format!("peer is AS {}, configured {asn}", theirs.asn),
+            };
             return Err(Failure::new(Notification::new(2, 2, []), explanation));
         }
         // RFC 6286 §2.2: equal identifiers are an error only within an AS.

@@ -8,6 +8,7 @@ mod close;
 mod configure;
 mod connect;
 mod export;
+mod group;
 mod history;
 mod import;
 mod operate;
@@ -30,7 +31,7 @@ pub use self::output::{
 use self::{peer::Peer, restart::Restart};
 use crate::{
     attr::Interner,
-    config::SpeakerConfig,
+    config::{PeerConfig, SpeakerConfig},
     decision::{Multipath, Origination},
     random::Random,
     rib::{Path, PeerId, Rib, Source},
@@ -91,6 +92,16 @@ impl Speaker {
         speaker.set_local_source();
         speaker.configure(config, now);
         speaker
+    }
+
+    /// Returns the configuration of a peer, also of a member of a group.
+    pub fn peer_config(&self, name: &str) -> Option<&PeerConfig> {
+        self.peers.values().map(|peer| &*peer.config).find(|config| config.name == name)
+    }
+
+    /// Returns the configuration of the peer with an address, also of a member of a group.
+    pub fn peer_at(&self, address: IpAddr) -> Option<&PeerConfig> {
+        self.peers.values().map(|peer| &*peer.config).find(|config| config.address == address)
     }
 
     /// Returns the configuration in force.

@@ -203,7 +203,7 @@ impl Task {
     }
 
     fn connect(&mut self, request: ConnectRequest) {
-        let Some(config) = self.peer(|peer| peer.name == request.peer).cloned() else { return };
+        let Some(config) = self.speaker.peer_config(&request.peer).cloned() else { return };
         let connection = request.connection;
         let task = tokio::spawn(connection::connect(request, config, self.inputs.clone()));
         let reader = task.abort_handle();

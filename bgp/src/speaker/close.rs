@@ -91,6 +91,7 @@ impl Speaker {
             peer.last_error = Some(cause.to_owned());
         }
         self.report(id, cause);
+        self.forget_member(id);
     }
 
     /// Closes a connection without any consequence for the peer.

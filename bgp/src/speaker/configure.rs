@@ -40,12 +40,21 @@ impl Speaker {
         let known: Vec<(PeerId, Arc<PeerConfig>)> =
             self.peers.iter().map(|(id, peer)| (*id, Arc::clone(&peer.config))).collect();
         for (id, old) in known {
-            match wanted.remove(&old.name) {
+            let member = self.peers.get(&id).filter(|peer| peer.group.is_some());
+            let new = match member {
+                Some(peer) => self.member_config(peer),
+                None => wanted.remove(&old.name),
+            };
+            match new {
                 None => self.remove_peer(id),
                 // Another router: nothing of the old one may stay.
                 Some(new) if new.address != old.address || new.asn != old.asn || everything => {
+                    let group = self.peers.get(&id).and_then(|peer| peer.group.clone());
                     self.remove_peer(id);
-                    self.add_peer(new);
+                    // A member of a range comes back by itself.
+                    if group.is_none() || !new.passive {
+                        self.add_peer(new, group);
+                    }
                 }
                 Some(new) if new != *old => self.change_peer(id, new, reexport),
                 Some(_) if reexport => self.change_group(id),
@@ -53,24 +62,25 @@ impl Speaker {
             }
         }
         for new in wanted.into_values() {
-            self.add_peer(new);
+            self.add_peer(new, None);
         }
     }
 
-    fn add_peer(&mut self, config: PeerConfig) {
+    pub(super) fn add_peer(&mut self, config: PeerConfig, group: Option<String>) -> PeerId {
         let id = PeerId(self.next_peer);
         self.next_peer = self.next_peer.saturating_add(1);
         let start = self.random.up_to(SPREAD);
         let (now, stopped) = (self.now, self.stopped);
-        let mut peer = Peer::new(config, now);
+        let mut peer = Peer { group, ..Peer::new(config, now) };
         if !peer.config.passive && !peer.config.shutdown && !stopped {
             peer.retry_at = Some(now + start);
         }
         self.peers.insert(id, peer);
         self.report(id, "configured");
+        id
     }
 
-    fn remove_peer(&mut self, id: PeerId) {
+    pub(super) fn remove_peer(&mut self, id: PeerId) {
         let cease = Notification::cease(Cease::PeerDeconfigured);
         self.end_sessions(id, &cease, "removed from the configuration");
         self.rib.remove_all(id, Families::BOTH, false);

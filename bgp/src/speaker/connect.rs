@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ConnectRequest, ConnectionId, Output, Speaker, close::Loss};
+use super::{ConnectRequest, ConnectionId, Output, Speaker, close::Loss, peer::Peer};
 use crate::{
     rib::PeerId,
     session::{Direction, Session, State},
@@ -86,15 +86,30 @@ impl Speaker {
         remote: IpAddr,
         now: Instant,
     ) -> Option<ConnectionId> {
+        self.handle_accepted_on(None, local, remote, now)
+    }
+
+    /// The same, if it is known which interface a link-local address is on.
+    pub fn handle_accepted_on(
+        &mut self,
+        interface: Option<&str>,
+        local: IpAddr,
+        remote: IpAddr,
+        now: Instant,
+    ) -> Option<ConnectionId> {
         self.now = now;
         if self.stopped {
             return None;
         }
-        let (id, peer) = self
-            .peers
-            .iter()
-            .find(|(_, peer)| peer.config.address == remote && peer.accepts(local, now))?;
-        let (id, older) = (*id, peer.incoming);
+        let is_it = |peer: &Peer| {
+            let elsewhere =
+                interface.is_some_and(|each| peer.config.interface.as_deref() != Some(each));
+            peer.config.address == remote && !(is_link_local(&remote) && elsewhere)
+        };
+        let known = self.peers.iter().find(|(_, peer)| is_it(peer)).map(|(id, _)| *id);
+        let id = known.or_else(|| self.admit(remote))?;
+        let peer = self.peers.get(&id).filter(|peer| peer.accepts(local, now))?;
+        let older = peer.incoming;
         // A peer that connects again has given up on the connection before, unless that became the session.
         if let Some(older) = older
             && peer.established != Some(older)
@@ -172,4 +187,8 @@ impl Speaker {
         let settled = old.established_at.is_some_and(|at| self.now >= at + COLLISION_WINDOW);
         graceful && (settled || restarting.is_some_and(|each| each.restarting))
     }
+}
+
+pub(super) fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) config: Arc<PeerConfig>,
+    /// The group that it is a member of.
+    pub(super) group: Option<String>,
     pub(super) outgoing: Option<ConnectionId>,
     pub(super) incoming: Option<ConnectionId>,
     pub(super) established: Option<ConnectionId>,
@@ -71,6 +73,7 @@ impl Peer {
     pub(super) fn new(config: PeerConfig, now: Instant) -> Self {
         Self {
             config: Arc::new(config),
+            group: None,
             outgoing: None,
             incoming: None,
             established: None,

@@ -66,8 +66,12 @@ impl Speaker {
     }
 
     fn handle_frame(&mut self, connection: ConnectionId, frame: &crate::wire::Frame<'_>) {
-        let Some((session, peer)) = self.peer_of(connection) else { return };
-        let (id, config, identity) = (session.peer, Arc::clone(&peer.config), self.identity(peer));
+        let Some(id) = self.connections.get(&connection).map(|session| session.peer) else {
+            return;
+        };
+        self.learn_as(id, frame);
+        let Some((_, peer)) = self.peer_of(connection) else { return };
+        let (config, identity) = (Arc::clone(&peer.config), self.identity(peer));
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.received.count(frame.kind);
         }

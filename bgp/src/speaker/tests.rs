@@ -1,6 +1,7 @@
 mod collision;
 mod errors;
 mod graceful;
+mod groups;
 mod history;
 mod lab;
 mod limits;

@@ -38,6 +38,7 @@ impl Speaker {
             if self.peers.get(&id).is_some_and(|peer| is_due(peer.retry_at)) {
                 self.connect(id);
             }
+            self.forget_member(id);
         }
         self.finish_restart();
     }
