@@ -20,7 +20,7 @@ pub const SINGLE_HOP_PORT: u16 = 3784;
 pub const MULTI_HOP_PORT: u16 = 4784;
 
 /// How a BGP peer is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Config {
     /// Intervals.
     pub timing: Timing,
@@ -28,10 +28,4 @@ pub struct Config {
     pub multi_hop: bool,
     /// Whether a failure ends the peer's routes even if the peer might only be restarting (RFC 5882 §4.3.2).
     pub strict: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { timing: Timing::default(), multi_hop: false, strict: false }
-    }
 }

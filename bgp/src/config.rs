@@ -7,6 +7,7 @@ use std::{net::IpAddr, time::Duration};
 pub use self::group::{AcceptedAs, Members, PeerGroup};
 
 use crate::{
+    bfd,
     filter::Policy,
     types::{Asn, Families, PeerType, Role, RouterId},
     wire::AddPath,
@@ -152,6 +153,8 @@ pub struct PeerConfig {
     pub role: Option<Role>,
     /// Whether the peer must announce its role.
     pub role_strict: bool,
+    /// Whether and how BFD watches the path to the peer.
+    pub bfd: Option<bfd::Config>,
     /// Whether to announce extended messages.
     pub extended_message: bool,
     /// Whether to exchange several paths of a prefix.
@@ -209,6 +212,7 @@ impl PeerConfig {
             graceful_shutdown: false,
             role: None,
             role_strict: false,
+            bfd: None,
             extended_message: true,
             add_path: AddPathMode::None,
             local_pref: 100,
@@ -242,6 +246,7 @@ impl PeerConfig {
             route_reflector_client: other.route_reflector_client,
             allow_own_as: other.allow_own_as,
             graceful_shutdown: other.graceful_shutdown,
+            bfd: other.bfd,
             max_prefixes: other.max_prefixes,
             max_prefixes_warning: other.max_prefixes_warning,
             max_prefixes_wait: other.max_prefixes_wait,

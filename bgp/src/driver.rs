@@ -4,6 +4,7 @@
 //! Sockets are made by the thread that polls the driver's task: run it on a runtime whose threads are all in the
 //! network namespace it is meant for.
 
+mod bfd;
 mod connection;
 mod fib;
 mod handle;
@@ -14,15 +15,18 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::sync::{broadcast, mpsc};
 
+use self::{bfd::Bfd, listener::Listeners, refused::RefusedSegments, task::Task};
 pub use self::{
     fib::{FibBatch, FibReceiver},
     handle::{Handle, Stopped},
 };
-use self::{listener::Listeners, refused::RefusedSegments, task::Task};
 use crate::{Speaker, SpeakerConfig};
 
 /// Events that a slow subscriber may be behind.
@@ -42,7 +46,7 @@ pub struct Options {
 impl Options {
     /// Listens on all addresses of both families.
     pub fn on_port(port: u16) -> Self {
-        let any = [std::net::IpAddr::from([0_u8; 4]), std::net::IpAddr::from([0_u16; 8])];
+        let any = [IpAddr::from([0_u8; 4]), IpAddr::from([0_u16; 8])];
         let listen = any.map(|address| SocketAddr::new(address, port)).to_vec();
         Self { listen, seed: u64::from(std::process::id()) }
     }
@@ -79,6 +83,8 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
     let (fib, fib_receiver) = fib::mailbox();
     let mut listeners = Listeners::open(&options.listen, &inputs)?;
     listeners.configure(&config)?;
+    let (bfd_sender, bfd_events) = mpsc::unbounded_channel();
+    let bfd_addresses = bfd_addresses(&options.listen);
     let now = tokio::time::Instant::now().into_std();
     let task = Task {
         speaker: Speaker::new(config, options.seed, now),
@@ -91,7 +97,20 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         events: events.clone(),
         fib,
         refused: RefusedSegments::default(),
+        bfd: Bfd::new(bfd_addresses, options.seed, bfd_sender),
+        bfd_events,
     };
     tokio::spawn(task.run());
     Ok((Handle::new(commands, events), fib_receiver))
+}
+
+/// BFD listens where BGP does; on all addresses if that is nowhere.
+fn bfd_addresses(listen: &[SocketAddr]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = listen.iter().map(SocketAddr::ip).collect();
+    if addresses.is_empty() {
+        addresses = Options::on_port(0).listen.iter().map(SocketAddr::ip).collect();
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }

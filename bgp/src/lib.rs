@@ -12,6 +12,7 @@
 //! | 4724, 8538, 9494 | graceful restart, also long-lived, helper and restarting side; notifications, hard reset |
 //! | 4456 | route reflection |
 //! | 1997, 4360, 8092, 8326 | communities, graceful shutdown |
+//! | 5880, 5881, 5883, 5882, 9384 | BFD over one hop and several, asynchronous (`driver` has the sockets) |
 //! | 9234 | roles, ONLY_TO_CUSTOMER |
 //! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
 //! | 2385, 5082 | TCP MD5 and GTSM (`driver`) |
@@ -19,6 +20,7 @@
 //! Understood but declined: add-path (7911).
 
 pub mod attr;
+pub mod bfd;
 pub mod config;
 pub mod decision;
 #[cfg(feature = "driver")]
@@ -40,8 +42,8 @@ pub use self::{
     decision::Why,
     session::State,
     speaker::{
-        ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute, Output,
-        PeerEvent, Shutdown, Speaker,
+        BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute,
+        Output, PeerEvent, Shutdown, Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

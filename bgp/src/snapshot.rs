@@ -63,6 +63,8 @@ pub struct PeerSnapshot {
     pub graceful_restart: bool,
     /// Families whose routes are kept although the peer is away or has not repeated them yet.
     pub stale: Families,
+    /// State of the BFD session, if one is wanted.
+    pub bfd: Option<crate::bfd::State>,
     /// Messages we sent.
     pub sent: MessageCounters,
     /// Messages we got.

@@ -4,6 +4,7 @@
 //! [`Speaker::poll_timeout`] at most. Decisions run when outputs are taken, so input that is handled before that is
 //! decided about in one batch.
 
+mod bfd;
 mod close;
 mod configure;
 mod connect;
@@ -25,8 +26,8 @@ mod timer;
 use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
 pub use self::output::{
-    ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute, Output,
-    PeerEvent, Shutdown,
+    BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute,
+    Output, PeerEvent, Shutdown,
 };
 use self::{peer::Peer, restart::Restart};
 use crate::{

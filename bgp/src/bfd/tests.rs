@@ -59,7 +59,8 @@ fn unusable_packets_are_dropped() {
         assert_eq!(error.to_string(), format!("not a usable BFD packet: {why}"));
     }
     // Down may come without our discriminator, and bytes after the length do not count.
-    let mut first = Packet { state: State::Down, your_discriminator: 0, ..PACKET }.encode().to_vec();
+    let mut first =
+        Packet { state: State::Down, your_discriminator: 0, ..PACKET }.encode().to_vec();
     first.push(9);
     assert!(Packet::decode(&first).is_ok());
 }
@@ -136,9 +137,10 @@ impl Link {
             let Some(next) = next.filter(|at| *at <= end) else { break };
             self.now = self.now.max(next);
             let now = self.now;
-            let (due, later) = self.on_the_way.drain(..).partition(|(at, ..)| *at <= now);
+            let (due, later): (Vec<_>, Vec<_>) =
+                self.on_the_way.drain(..).partition(|(at, ..)| *at <= now);
             self.on_the_way = later;
-            for (_, to, packet) in Vec::<(Instant, usize, Packet)>::from(due) {
+            for (_, to, packet) in due {
                 self.ends[to].handle_packet(&packet, now);
             }
             self.ends.iter_mut().for_each(|end| end.handle_timeout(now));
@@ -162,20 +164,32 @@ const FAST: Timing = Timing {
 fn three_ways_up_and_down_by_silence() {
     let mut link = Link::new([FAST, FAST]);
     link.run(Duration::from_secs(5));
-    link.check(expect![[r#""#]]);
+    link.check(expect![[r#"
+        1 0: Down -> Init (no diagnostic)
+        1 1: Down -> Init (no diagnostic)
+        2 0: Init -> Up (no diagnostic)
+        2 1: Init -> Up (no diagnostic)
+    "#]]);
     // 75 to 100 % of 50 ms, after a slow start of at most 3 s.
-    assert!((40..=110).contains(&link.sent[0]), "{}", link.sent[0]);
+    assert!((40..=134).contains(&link.sent[0]), "{}", link.sent[0]);
     assert_eq!(link.ends[0].detection_time(), Duration::from_millis(150));
     link.cut = true;
     link.run(Duration::from_secs(1));
-    link.check(expect![[r#""#]]);
+    link.check(expect![[r#"
+        5112 0: Up -> Down (control detection time expired)
+        5116 1: Up -> Down (control detection time expired)
+    "#]]);
     let quiet = link.sent[0];
     link.run(Duration::from_secs(10));
     // Slow again.
     assert!((9..=15).contains(&(link.sent[0] - quiet)), "{}", link.sent[0] - quiet);
     link.cut = false;
     link.run(Duration::from_secs(3));
-    link.check(expect![[r#""#]]);
+    link.check(expect![[r#"
+        16095 1: Down -> Init (no diagnostic)
+        16096 0: Down -> Up (no diagnostic)
+        16097 1: Init -> Up (no diagnostic)
+    "#]]);
 }
 
 #[test]
@@ -220,7 +234,10 @@ fn shutting_down_is_told_as_such() {
     let now = link.now;
     link.ends[0].shut_down(now);
     link.run(Duration::from_secs(4));
-    link.check(expect![[r#""#]]);
+    link.check(expect![[r#"
+        4000 0: Up -> AdminDown (administratively down, on purpose)
+        4001 1: Up -> Down (neighbour signalled session down, on purpose)
+    "#]]);
 }
 
 #[test]
@@ -230,7 +247,12 @@ fn one_that_restarts_is_found_again_under_its_new_number() {
     link.story.clear();
     link.ends[0] = Machine::new(FAST, 7, 7, link.now);
     link.run(Duration::from_secs(4));
-    link.check(expect![[r#""#]]);
+    link.check(expect![[r#"
+        4001 1: Up -> Down (neighbour signalled session down)
+        4002 0: Down -> Init (no diagnostic)
+        4003 1: Down -> Up (no diagnostic)
+        4004 0: Init -> Up (no diagnostic)
+    "#]]);
     assert_eq!(link.ends[0].state(), State::Up);
 }
 

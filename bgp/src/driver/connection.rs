@@ -21,7 +21,7 @@ use tokio::{
 
 use super::socket_option;
 use crate::{
-    PeerConfig,
+    PeerConfig, Prefix,
     speaker::{ConnectRequest, ConnectionId},
 };
 
@@ -89,7 +89,8 @@ async fn try_connect(request: &ConnectRequest, config: &PeerConfig) -> io::Resul
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     secure(socket.as_fd(), config)?;
     if let Some(password) = &config.password {
-        socket_option::set_password(socket.as_fd(), remote.ip(), Some(password))?;
+        let peer = Prefix::host(remote.ip());
+        socket_option::set_password(socket.as_fd(), &peer, Some(password))?;
     }
     if let Some(local) = request.local {
         socket.set_reuseaddr(true)?;
@@ -107,6 +108,16 @@ fn with_scope(remote: SocketAddr, config: &PeerConfig) -> SocketAddr {
         }
         _ => remote,
     }
+}
+
+/// Returns the interface that a link-local address is on.
+pub(super) fn interface_of(remote: &SocketAddr) -> Option<String> {
+    let SocketAddr::V6(remote) = remote else { return None };
+    if !remote.ip().is_unicast_link_local() {
+        return None;
+    }
+    let name = nix::net::if_::if_indextoname(remote.scope_id()).ok()?;
+    name.into_string().ok()
 }
 
 /// Sets TTLs as the peer's configuration asks.

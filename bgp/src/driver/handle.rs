@@ -1,5 +1,7 @@
 //! The daemon's way to the speaker.
 
+use std::net::IpAddr;
+
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
@@ -14,6 +16,10 @@ pub(super) enum Command {
     Withdraw(Prefix),
     InterfaceDown(InterfaceDown),
     InterfaceUp(String),
+    Neighbour(String, IpAddr),
+    NeighbourLost(String),
+    Reset(String, String, oneshot::Sender<bool>),
+    Refresh(String, oneshot::Sender<bool>),
     Snapshot { with_rib: bool, reply: oneshot::Sender<Snapshot> },
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
@@ -65,6 +71,30 @@ impl Handle {
     /// A link has its carrier again.
     pub fn interface_up(&self, interface: impl Into<String>) -> Result<(), Stopped> {
         self.send(Command::InterfaceUp(interface.into()))
+    }
+
+    /// A router showed up on an interface that a group of peers is for.
+    pub fn neighbour(&self, interface: impl Into<String>, address: IpAddr) -> Result<(), Stopped> {
+        self.send(Command::Neighbour(interface.into(), address))
+    }
+
+    /// The router on an interface is gone for good.
+    pub fn neighbour_lost(&self, interface: impl Into<String>) -> Result<(), Stopped> {
+        self.send(Command::NeighbourLost(interface.into()))
+    }
+
+    /// Ends the session of a peer and begins anew; the text is for the other operator. Tells whether there is such a peer.
+    pub async fn reset(&self, peer: &str, text: &str) -> Result<bool, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Reset(peer.to_owned(), text.to_owned(), reply))?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Asks a peer to send everything again. Tells whether its session is up and it knows how.
+    pub async fn refresh(&self, peer: &str) -> Result<bool, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Refresh(peer.to_owned(), reply))?;
+        answer.await.map_err(|_| Stopped)
     }
 
     /// Describes the speaker; the table only if asked for.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{Error, connection::Input, socket_option};
-use crate::SpeakerConfig;
+use crate::{Prefix, SpeakerConfig, config::Members};
 
 /// Hundreds of nodes connect at once after a restart.
 const BACKLOG: u32 = 1024;
@@ -22,7 +22,7 @@ const BACKLOG: u32 = 1024;
 /// All listening sockets.
 pub(super) struct Listeners {
     sockets: Vec<(Arc<TcpListener>, AbortHandle)>,
-    passwords: BTreeMap<IpAddr, String>,
+    passwords: BTreeMap<Prefix, String>,
 }
 
 impl Listeners {
@@ -43,40 +43,71 @@ impl Listeners {
 
     /// Brings passwords and TTLs up to date.
     pub(super) fn configure(&mut self, config: &SpeakerConfig) -> Result<(), Error> {
-        let wanted: BTreeMap<IpAddr, String> = config
-            .peers
-            .iter()
-            .filter_map(|peer| Some((peer.address, peer.password.clone()?)))
+        let named = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
+        let ranges = config.groups.iter().filter_map(|group| match group.members {
+            Members::Range(prefix) => Some((prefix, &group.template)),
+            Members::Interface(_) => None,
+        });
+        let wanted: BTreeMap<Prefix, String> = named
+            .chain(ranges)
+            .filter_map(|(peers, config)| Some((peers, config.password.clone()?)))
             .collect();
-        let gone: Vec<IpAddr> =
-            self.passwords.keys().filter(|peer| !wanted.contains_key(peer)).copied().collect();
-        for peer in gone {
-            self.set_password(peer, None)?;
+        self.set_passwords(wanted)?;
+        self.secure(config)
+    }
+
+    /// Takes a password for one more address, of a router that was found on an interface.
+    pub(super) fn allow(&mut self, peer: IpAddr, password: &str) -> Result<(), Error> {
+        self.set_password(&Prefix::host(peer), Some(password))?;
+        self.passwords.insert(Prefix::host(peer), password.to_owned());
+        Ok(())
+    }
+
+    fn set_passwords(&mut self, wanted: BTreeMap<Prefix, String>) -> Result<(), Error> {
+        let gone: Vec<Prefix> =
+            self.passwords.keys().filter(|peers| !wanted.contains_key(peers)).copied().collect();
+        for peers in gone {
+            self.set_password(&peers, None)?;
         }
-        for (peer, password) in &wanted {
-            if self.passwords.get(peer) != Some(password) {
-                self.set_password(*peer, Some(password))?;
+        for (peers, password) in &wanted {
+            if self.passwords.get(peers) != Some(password) {
+                self.set_password(peers, Some(password))?;
             }
         }
         self.passwords = wanted;
-        let secured = config.peers.iter().any(|peer| peer.ttl_security.is_some());
+        Ok(())
+    }
+
+    /// RFC 5082 §3: also the SYN-ACK has the TTL 255. Segments of a handshake can be refused only if all peers are close,
+    /// because the socket is theirs together.
+    fn secure(&self, config: &SpeakerConfig) -> Result<(), Error> {
+        let templates = config.groups.iter().map(|group| &group.template);
+        let hops: Vec<Option<u8>> =
+            config.peers.iter().chain(templates).map(|peer| peer.ttl_security).collect();
+        let furthest = hops.iter().copied().collect::<Option<Vec<u8>>>();
+        let furthest = furthest.and_then(|hops| hops.into_iter().max());
+        let any = hops.iter().any(Option::is_some);
         for (socket, _) in &self.sockets {
-            // RFC 5082 §3: the SYN-ACK must have it as well.
-            if secured && let Ok(address) = socket.local_addr() {
-                let result = socket_option::set_ttl(socket.as_fd(), address.is_ipv4(), 255);
-                result.map_err(|source| Error::Listen { address, source })?;
-            }
+            let Ok(address) = socket.local_addr() else { continue };
+            let (socket, is_ipv4) = (socket.as_fd(), address.is_ipv4());
+            let result = match furthest {
+                Some(hops) => socket_option::set_ttl_security(socket, is_ipv4, hops),
+                None if any => socket_option::unset_ttl_security(socket, is_ipv4)
+                    .and_then(|()| socket_option::set_ttl(socket, is_ipv4, 255)),
+                None => socket_option::unset_ttl_security(socket, is_ipv4),
+            };
+            result.map_err(|source| Error::Listen { address, source })?;
         }
         Ok(())
     }
 
-    fn set_password(&self, peer: IpAddr, password: Option<&str>) -> Result<(), Error> {
+    fn set_password(&self, peers: &Prefix, password: Option<&str>) -> Result<(), Error> {
         for (socket, _) in &self.sockets {
             let same_family =
-                socket.local_addr().is_ok_and(|local| local.is_ipv4() == peer.is_ipv4());
+                socket.local_addr().is_ok_and(|local| local.is_ipv4() == peers.address().is_ipv4());
             if same_family {
-                socket_option::set_password(socket.as_fd(), peer, password)
-                    .map_err(|source| Error::Password { peer: peer.to_string(), source })?;
+                socket_option::set_password(socket.as_fd(), peers, password)
+                    .map_err(|source| Error::Password { peer: peers.to_string(), source })?;
             }
         }
         Ok(())

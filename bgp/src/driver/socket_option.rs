@@ -1,13 +1,18 @@
-//! Socket options that no safe crate offers: TCP MD5 (RFC 2385), TTLs and GTSM (RFC 5082).
+//! Socket options that no safe crate offers: TCP MD5 (RFC 2385), TTLs and GTSM (RFC 5082); UDP with TTLs for BFD.
 #![expect(unsafe_code, reason = "setsockopt with structures of the kernel")]
 
 use std::{
-    io,
-    net::IpAddr,
-    os::fd::{AsRawFd, BorrowedFd},
+    io::{self, IoSliceMut},
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use libc::{c_int, c_void, socklen_t};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, recvmsg,
+};
+
+use crate::types::Prefix;
 
 /// `struct tcp_md5sig` of linux/tcp.h.
 #[repr(C)]
@@ -22,6 +27,10 @@ struct TcpMd5Sig {
 
 /// `TCP_MD5SIG_MAXKEYLEN`.
 const MAX_KEY: usize = 80;
+/// `TCP_MD5SIG_EXT`: keys for prefixes, since Linux 4.13.
+const TCP_MD5SIG_EXT: c_int = 32;
+/// `TCP_MD5SIG_FLAG_PREFIX`.
+const FLAG_PREFIX: u8 = 1;
 
 fn set<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let length = socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
@@ -38,10 +47,10 @@ fn set<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::R
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets the password of segments from and to an address; `None` removes it.
+/// Sets the password of segments from and to the addresses of a prefix; `None` removes it. Longer prefixes win.
 pub(super) fn set_password(
     socket: BorrowedFd<'_>,
-    peer: IpAddr,
+    peers: &Prefix,
     password: Option<&str>,
 ) -> io::Result<()> {
     let key_bytes = password.unwrap_or_default().as_bytes();
@@ -50,15 +59,18 @@ pub(super) fn set_password(
         io::Error::new(io::ErrorKind::InvalidInput, "the password is longer than 80 octets")
     })?;
     place.copy_from_slice(key_bytes);
+    let is_host = *peers == Prefix::host(peers.address());
+    let (option, flags) =
+        if is_host { (libc::TCP_MD5SIG, 0) } else { (TCP_MD5SIG_EXT, FLAG_PREFIX) };
     let signature = TcpMd5Sig {
-        address: socket_address(peer),
-        flags: 0,
-        prefix_length: 0,
+        address: socket_address(peers.address()),
+        flags,
+        prefix_length: if is_host { 0 } else { peers.length() },
         key_length: u16::try_from(key_bytes.len()).unwrap_or(0),
         interface: 0,
         key,
     };
-    match set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature) {
+    match set(socket, libc::IPPROTO_TCP, option, &signature) {
         // There was none.
         Err(error) if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,
@@ -94,8 +106,16 @@ pub(super) fn set_ttl(socket: BorrowedFd<'_>, is_ipv4: bool, ttl: u8) -> io::Res
 
 /// Drops what comes from further away than this many hops.
 pub(super) fn set_ttl_security(socket: BorrowedFd<'_>, is_ipv4: bool, hops: u8) -> io::Result<()> {
-    let least = 256 - c_int::from(hops.max(1));
     set_ttl(socket, is_ipv4, 255)?;
+    set_least_ttl(socket, is_ipv4, 256 - c_int::from(hops.max(1)))
+}
+
+/// Accepts segments from anywhere.
+pub(super) fn unset_ttl_security(socket: BorrowedFd<'_>, is_ipv4: bool) -> io::Result<()> {
+    set_least_ttl(socket, is_ipv4, 0)
+}
+
+fn set_least_ttl(socket: BorrowedFd<'_>, is_ipv4: bool, least: c_int) -> io::Result<()> {
     if is_ipv4 {
         set(socket, libc::IPPROTO_IP, libc::IP_MINTTL, &least)
     } else {
@@ -107,4 +127,48 @@ pub(super) fn set_ttl_security(socket: BorrowedFd<'_>, is_ipv4: bool, hops: u8) 
 pub(super) fn set_ipv6_only(socket: BorrowedFd<'_>) -> io::Result<()> {
     let yes: c_int = 1;
     set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &yes)
+}
+
+/// Makes a UDP socket.
+pub(super) fn udp_socket(is_ipv4: bool) -> io::Result<OwnedFd> {
+    let family = if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    Ok(nix::sys::socket::socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// Binds a socket.
+pub(super) fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    Ok(nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?)
+}
+
+/// Asks for the TTL or hop limit of what comes in.
+pub(super) fn set_receive_ttl(socket: BorrowedFd<'_>, is_ipv4: bool) -> io::Result<()> {
+    let yes: c_int = 1;
+    if is_ipv4 {
+        set(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, &yes)
+    } else {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, &yes)
+    }
+}
+
+/// Takes a datagram: its length, its sender, and the TTL or hop limit that it arrived with.
+pub(super) fn receive_with_ttl(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<SocketAddr>, Option<u8>)> {
+    let mut slices = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!(c_int, c_int);
+    let flags = MsgFlags::empty();
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    let ttl = message.cmsgs()?.find_map(|each| match each {
+        ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => {
+            u8::try_from(ttl).ok()
+        }
+        _ => None,
+    });
+    let from = message.address.and_then(|address| match address.as_sockaddr_in() {
+        Some(address) => Some(SocketAddr::V4((*address).into())),
+        None => address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())),
+    });
+    Ok((message.bytes, from, ttl))
 }

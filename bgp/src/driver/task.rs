@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     time::{Duration, Instant},
 };
@@ -14,13 +14,14 @@ use tokio::{
 };
 
 use super::{
+    bfd::{Bfd, BfdEvent},
     connection::{self, Connection, Input},
     fib::FibSender,
     handle::Command,
     listener::Listeners,
     refused::RefusedSegments,
 };
-use crate::{ConnectRequest, ConnectionId, Output, PeerConfig, PeerEvent, Shutdown, Speaker};
+use crate::{ConnectRequest, ConnectionId, Output, PeerEvent, Shutdown, Speaker};
 
 /// Bytes handed to a writer at once.
 const WRITE: usize = 256 << 10;
@@ -40,6 +41,8 @@ pub(super) struct Task {
     pub(super) events: broadcast::Sender<PeerEvent>,
     pub(super) fib: FibSender,
     pub(super) refused: RefusedSegments,
+    pub(super) bfd: Bfd,
+    pub(super) bfd_events: mpsc::UnboundedReceiver<BfdEvent>,
 }
 
 fn now() -> Instant {
@@ -79,6 +82,9 @@ impl Task {
                         }
                     }
                 }
+                Some((peer, change)) = self.bfd_events.recv() => {
+                    self.speaker.handle_bfd(&peer, &change, now());
+                }
                 () = sleep => (),
                 Some(_) = self.writers.join_next() => (),
             }
@@ -94,6 +100,8 @@ impl Task {
     }
 
     async fn stop(mut self, kind: Shutdown, reply: Option<oneshot::Sender<()>>) {
+        // Our end must not look like a broken path.
+        self.bfd.stop();
         self.speaker.shutdown(kind, now());
         self.drain_outputs();
         drop(self.listeners);
@@ -126,21 +134,23 @@ impl Task {
     }
 
     fn accept(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let interface = connection::interface_of(&remote);
         let remote = connection::plain(remote.ip());
         let Ok(local) = stream.local_addr() else { return };
-        let secured = self.peer(|peer| peer.address == remote).map(|peer| {
-            // Before the first byte is trusted.
-            connection::secure(stream.as_fd(), peer)
-        });
-        if let Some(Err(error)) = secured {
-            tracing::warn!(%remote, %error, "cannot set the TTL of a connection");
-            return;
-        }
         let local = connection::plain(local.ip());
-        let Some(connection) = self.speaker.handle_accepted(local, remote, now()) else {
+        let accepted = self.speaker.handle_accepted_on(interface.as_deref(), local, remote, now());
+        let Some(connection) = accepted else {
             tracing::debug!(%remote, "refused a connection");
             return;
         };
+        // Before the first byte is read.
+        let secured =
+            self.speaker.peer_at(remote).map(|peer| connection::secure(stream.as_fd(), peer));
+        if let Some(Err(error)) = secured {
+            let reason = format!("cannot set the TTL of the connection: {error}");
+            self.speaker.handle_closed(connection, &reason, now());
+            return;
+        }
         let started = connection::start(connection, stream, &self.inputs, &mut self.writers);
         self.connections.insert(connection, started);
     }
@@ -157,10 +167,6 @@ impl Task {
         }
     }
 
-    fn peer(&self, wanted: impl Fn(&PeerConfig) -> bool) -> Option<&PeerConfig> {
-        self.speaker.config().peers.iter().find(|peer| wanted(peer))
-    }
-
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Configure(config) => {
@@ -173,6 +179,16 @@ impl Task {
             Command::Originate(prefix, route) => self.speaker.originate(prefix, route),
             Command::Withdraw(prefix) => self.speaker.withdraw(&prefix),
             Command::InterfaceDown(down) => self.speaker.handle_interface_down(down, now()),
+            Command::Neighbour(interface, address) => self.neighbour(&interface, address),
+            Command::NeighbourLost(interface) => {
+                self.speaker.handle_neighbour_lost(&interface, now());
+            }
+            Command::Reset(peer, text, reply) => {
+                let _ = reply.send(self.speaker.reset(&peer, &text, now()));
+            }
+            Command::Refresh(peer, reply) => {
+                let _ = reply.send(self.speaker.request_refresh(&peer, now()));
+            }
             Command::InterfaceUp(interface) => {
                 self.speaker.handle_interface_up(&interface, now());
             }
@@ -181,6 +197,16 @@ impl Task {
             }
             // The loop takes it.
             Command::Shutdown(..) => (),
+        }
+    }
+
+    fn neighbour(&mut self, interface: &str, address: IpAddr) {
+        self.speaker.handle_neighbour(interface, address, now());
+        let password = self.speaker.peer_at(address).and_then(|peer| peer.password.clone());
+        if let Some(password) = password
+            && let Err(error) = self.listeners.allow(address, &password)
+        {
+            tracing::error!(%error, "cannot prepare the listening sockets");
         }
     }
 
@@ -197,6 +223,8 @@ impl Task {
                     // Nobody may be listening.
                     let _ = self.events.send(event);
                 }
+                Output::BfdWatch(session) => self.bfd.watch(session),
+                Output::BfdForget(peer) => self.bfd.forget(peer),
                 Output::RestartComplete => self.fib.complete(),
             }
         }

@@ -6,7 +6,7 @@ use crate::{Asn, LocalRoute, PeerConfig, Prefix, RouterId, Shutdown, State};
 /// Two speakers of this machine; TCP MD5 on.
 fn config(own: u8, other: u8, port: u16) -> (SpeakerConfig, Options) {
     let asn = |index: u8| Asn(u32::from(index));
-    let address = |index: u8| std::net::IpAddr::from([127, 77, 0, index]);
+    let address = |index: u8| IpAddr::from([127, 77, 0, index]);
     let mut config = SpeakerConfig::new(asn(own), RouterId(u32::from(own)));
     let mut peer = PeerConfig::new("other", address(other), asn(other));
     peer.port = port;

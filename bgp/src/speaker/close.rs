@@ -39,6 +39,8 @@ pub(super) enum Loss {
     Received(Notification),
     /// The peer opened a new session over this one.
     PeerRestarted,
+    /// The path is broken, or the peer restarts: who knows (RFC 5882 §4.3).
+    PathDown(Notification),
     /// We end it and mean it: no graceful restart. The notification is for the peer.
     Final(Option<Notification>),
 }
@@ -59,7 +61,7 @@ impl Speaker {
         let was_established = peer.established == Some(connection);
         let keeps = session.negotiated.as_ref().is_some_and(|each| each.notification_keeps);
         let graceful = match &loss {
-            Loss::Transport | Loss::PeerRestarted => true,
+            Loss::Transport | Loss::PeerRestarted | Loss::PathDown(_) => true,
             // RFC 4724 §4.2 counts an expired hold timer as a broken session.
             Loss::Sent(notification) if *notification == Notification::HOLD_TIMER_EXPIRED => true,
             Loss::Sent(notification) | Loss::Received(notification) => {
@@ -75,9 +77,9 @@ impl Speaker {
         });
         let lasted = session.established_at.map(|at| self.now.saturating_duration_since(at));
         let farewell = match &loss {
-            Loss::Sent(notification) | Loss::Final(Some(notification)) => {
-                Some(notification.clone())
-            }
+            Loss::Sent(notification)
+            | Loss::PathDown(notification)
+            | Loss::Final(Some(notification)) => Some(notification.clone()),
             _ => None,
         };
         self.drop_connection(connection, farewell.as_ref());

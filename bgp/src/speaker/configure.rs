@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{InterfaceDown, Shutdown, Speaker, close::Loss, peer::Peer};
+use super::{InterfaceDown, Output, Shutdown, Speaker, close::Loss, peer::Peer};
 use crate::{
     config::{PeerConfig, SpeakerConfig},
     decision::Multipath,
@@ -77,6 +77,7 @@ impl Speaker {
         }
         self.peers.insert(id, peer);
         self.report(id, "configured");
+        self.update_bfd(id);
         id
     }
 
@@ -84,7 +85,11 @@ impl Speaker {
         let cease = Notification::cease(Cease::PeerDeconfigured);
         self.end_sessions(id, &cease, "removed from the configuration");
         self.rib.remove_all(id, Families::BOTH, false);
-        self.peers.remove(&id);
+        if let Some(peer) = self.peers.remove(&id)
+            && peer.bfd_wanted.is_some()
+        {
+            self.outputs.push_back(Output::BfdForget(peer.config.name.clone()));
+        }
         self.senders.remove(&id);
     }
 
@@ -113,8 +118,11 @@ impl Speaker {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let old = std::mem::replace(&mut peer.config, Arc::new(new));
         let new = Arc::clone(&peer.config);
+        self.update_bfd(id);
         if !new.keeps_session_of(&old) {
-            peer.without_capabilities = false;
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.without_capabilities = false;
+            }
             let (cease, cause) = if new.shutdown {
                 (
                     Notification::shutdown(Cease::AdministrativeShutdown, ""),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Speaker {
-    fn peer_named(&self, name: &str) -> Option<PeerId> {
+    pub(super) fn peer_named(&self, name: &str) -> Option<PeerId> {
         self.peers.iter().find(|(_, peer)| peer.config.name == name).map(|(id, _)| *id)
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     attr::{Community, LargeCommunity, NextHop, Origin, PathAttributes},
+    bfd,
     session::State,
     types::Prefix,
 };
@@ -32,12 +33,31 @@ pub enum Output {
         /// What the peer should still get, if it is quick.
         last: Vec<Bytes>,
     },
+    /// Watch the path to a peer, or watch it in another way; answer with `handle_bfd`.
+    BfdWatch(BfdSession),
+    /// Watch the path to this peer no more.
+    BfdForget(String),
     /// The way to a prefix changed.
     Fib(FibUpdate),
     /// A session changed its state.
     Peer(PeerEvent),
     /// Everything learned after a restart has been told: kernel routes that were not among it are stale.
     RestartComplete,
+}
+
+/// A path to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BfdSession {
+    /// Name of the peer.
+    pub peer: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface that a link-local address is on.
+    pub interface: Option<String>,
+    /// Our address, if it matters.
+    pub local: Option<IpAddr>,
+    /// How to watch.
+    pub config: bfd::Config,
 }
 
 /// How to connect.

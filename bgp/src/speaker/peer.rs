@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ConnectionId, history::History};
+use super::{BfdSession, ConnectionId, history::History};
 use crate::{
+    bfd,
     config::PeerConfig,
     session::{MessageCounters, State},
     types::{Families, Family},
@@ -52,6 +53,9 @@ pub(super) struct Peer {
     /// Families that the peer is sending again, and when to stop waiting for the end (RFC 7313).
     pub(super) refreshing: Families,
     pub(super) refresh_until: Option<Instant>,
+    /// The BFD session asked for, and its state.
+    pub(super) bfd_wanted: Option<BfdSession>,
+    pub(super) bfd: Option<bfd::State>,
     /// The operator was warned about the number of prefixes.
     pub(super) near_limit: bool,
     pub(super) sent: MessageCounters,
@@ -95,6 +99,8 @@ impl Peer {
             long_lived: BTreeMap::new(),
             refreshing: Families::NONE,
             refresh_until: None,
+            bfd_wanted: None,
+            bfd: None,
             near_limit: false,
             sent: MessageCounters::default(),
             received: MessageCounters::default(),

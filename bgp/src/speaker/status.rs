@@ -2,6 +2,7 @@
 
 use super::{Speaker, history::Transition};
 use crate::{
+    bfd,
     decision::Decision,
     rib::{Entry, Path, PeerId, Rejection},
     snapshot::{PathSnapshot, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot, Usage},
@@ -51,6 +52,7 @@ impl Speaker {
             hold_time: negotiated.map(|each| each.hold_time),
             graceful_restart: negotiated.is_some_and(|each| each.graceful.is_some()),
             stale: peer.stale,
+            bfd: peer.bfd_wanted.as_ref().map(|_| peer.bfd.unwrap_or(bfd::State::Down)),
             sent: peer.sent,
             received: peer.received,
             prefixes_received: count.received,

@@ -1,3 +1,4 @@
+mod bfd;
 mod collision;
 mod errors;
 mod graceful;

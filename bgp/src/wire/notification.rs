@@ -42,6 +42,8 @@ pub enum Cease {
     OutOfResources = 8,
     /// The session ends without graceful restart; data is the real notification.
     HardReset = 9,
+    /// BFD says that the path is broken (RFC 9384).
+    BfdDown = 10,
 }
 
 impl Cease {
@@ -56,6 +58,7 @@ impl Cease {
             Self::ConnectionCollision => 7,
             Self::OutOfResources => 8,
             Self::HardReset => 9,
+            Self::BfdDown => 10,
         }
     }
 }

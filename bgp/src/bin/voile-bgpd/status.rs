@@ -49,6 +49,7 @@ fn peer(peer: &PeerSnapshot) -> Value {
         "holdTimeSeconds": peer.hold_time.map(|time| time.as_secs()),
         "gracefulRestart": peer.graceful_restart,
         "stale": families(peer.stale),
+        "bfd": peer.bfd.map(|state| state.to_string()),
         "sent": counters(&peer.sent),
         "received": counters(&peer.received),
         "prefixesReceived": peer.prefixes_received,

@@ -40,6 +40,8 @@ pub(super) struct Lab {
     pub(super) story: Vec<String>,
     pub(super) fibs: Vec<BTreeMap<Prefix, Vec<IpAddr>>>,
     pub(super) complete: Vec<bool>,
+    /// What was asked of BFD.
+    pub(super) bfd: Vec<String>,
     pub(super) latency: BTreeMap<(usize, usize), Duration>,
 }
 
@@ -76,6 +78,7 @@ impl Lab {
             story: Vec::new(),
             fibs: vec![BTreeMap::new(); count],
             complete: vec![false; count],
+            bfd: Vec::new(),
             latency: BTreeMap::new(),
         };
         for (index, config) in configs.into_iter().enumerate() {
@@ -308,6 +311,11 @@ impl Lab {
                 let time = self.now.duration_since(self.start).as_secs();
                 self.story.push(format!("{time}s r{index} {event}"));
             }
+            Output::BfdWatch(session) => {
+                self.bfd
+                    .push(format!("r{index} watches {} at {}\n", session.peer, session.address));
+            }
+            Output::BfdForget(peer) => self.bfd.push(format!("r{index} forgets {peer}\n")),
             Output::RestartComplete => {
                 self.complete[index] = true;
                 let time = self.now.duration_since(self.start).as_secs();
