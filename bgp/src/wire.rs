@@ -58,7 +58,7 @@ impl std::fmt::Display for Kind {
 }
 
 impl Kind {
-    const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Open => 1,
             Self::Update => 2,

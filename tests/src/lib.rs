@@ -21,13 +21,17 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use kernel::{NetNs, Netlink, link, netns};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
+static CLEAN: Once = Once::new();
 
 /// Says on standard error that a test is skipped, and why; `cargo xtask test` counts these lines.
 pub fn skip(test: &str, reason: &str) {
@@ -40,6 +44,34 @@ pub fn can_make_namespaces() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Removes the namespaces, and the processes in them, of tests that were killed before they could.
+fn remove_leftovers() {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |path: PathBuf| {
+        std::fs::metadata(path).ok().map(|namespace| (namespace.dev(), namespace.ino()))
+    };
+    let named = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for entry in named {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("vt").and_then(|rest| rest.split_once('-')?.0.parse().ok());
+        let Some(owner): Option<u32> = owner else { continue };
+        if Path::new(&format!("/proc/{owner}")).exists() {
+            continue;
+        }
+        let leftover = identity(entry.path());
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let id = process.file_name().to_string_lossy().parse::<i32>();
+            if let (Ok(id), true) =
+                (id, leftover.is_some() && identity(process.path().join("ns/net")) == leftover)
+            {
+                let id = nix::unistd::Pid::from_raw(id);
+                let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        let _ = netns::delete(&entry.path());
+    }
+}
+
 /// A network namespace of this test.
 #[derive(Debug)]
 pub struct Namespace {
@@ -50,6 +82,7 @@ impl Namespace {
     /// Makes a namespace with its loopback up, forwarding on.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        CLEAN.call_once(remove_leftovers);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = netns::named(&format!("vt{}-{number}-{name}", std::process::id()));
         netns::create(&path).expect("make a network namespace");

@@ -131,10 +131,7 @@ impl Reading {
 
     fn unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Notification> {
         if raw.flags & flag::OPTIONAL == 0 {
-            let mut data = vec![raw.flags & !flag::EXTENDED_LENGTH, raw.code];
-            data.push(u8::try_from(raw.value.len()).unwrap_or(u8::MAX));
-            data.extend_from_slice(raw.value);
-            return Err(Notification::new(3, 2, data));
+            return Err(Notification::new(3, 2, raw.whole));
         }
         if raw.flags & flag::TRANSITIVE != 0 {
             self.attributes.unknown.push(UnknownAttribute {
@@ -184,6 +181,12 @@ impl Reading {
             code::AIGP => return Err((DISCARD, "AIGP is not enabled")),
             code::IPV6_EXTENDED_COMMUNITIES => {
                 list::<20, _>(value, |_| ())?;
+                self.pass_on(raw);
+            }
+            // RFC 8669 §5: a segment routing domain ends where the AS does.
+            code::PREFIX_SID if external => return Err((DISCARD, "from an external peer")),
+            code::PREFIX_SID => {
+                prefix_sid(value)?;
                 self.pass_on(raw);
             }
             code::OTC => {
@@ -327,6 +330,25 @@ fn aggregator(value: &[u8], four_octet_as: bool) -> Result<Aggregator, Flaw> {
         return Err((DISCARD, "AS 0"));
     }
     Ok(Aggregator { asn: Asn(asn), router_id })
+}
+
+/// RFC 8669 §3, §6: TLVs within bounds, and Label-Index (1) and Originator SRGB (3) of the lengths they have.
+fn prefix_sid(value: &[u8]) -> Result<(), Flaw> {
+    let malformed = (DISCARD, "malformed PREFIX_SID");
+    let mut reader = Reader::new(value);
+    while !reader.is_empty() {
+        let kind = reader.u8().map_err(|_| malformed)?;
+        let length = reader.long_block().map_err(|_| malformed)?.len();
+        let fits = match kind {
+            1 => length == 7,
+            3 => length > 2 && length.saturating_sub(2).is_multiple_of(6),
+            _ => true,
+        };
+        if !fits {
+            return Err(malformed);
+        }
+    }
+    Ok(())
 }
 
 const AS_SEQUENCE: u8 = 2;

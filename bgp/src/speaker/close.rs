@@ -104,6 +104,11 @@ impl Speaker {
     ) {
         let Some(mut session) = self.connections.remove(&connection) else { return };
         let mut last: Vec<_> = session.take_control().collect();
+        if notification.is_some() {
+            // A KEEPALIVE that is still here would make the peer believe for a moment that the session is up, and drop
+            // the connection that won over this one.
+            last.retain(|message| message.get(18) != Some(&Kind::Keepalive.number()));
+        }
         if let Some(peer) = self.peers.get_mut(&session.peer) {
             peer.forget(connection);
             if notification.is_some() && session.is_connected() {

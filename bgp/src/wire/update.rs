@@ -17,6 +17,8 @@ pub(crate) struct RawAttribute<'a> {
     pub(crate) flags: u8,
     pub(crate) code: u8,
     pub(crate) value: &'a [u8],
+    /// Flags, code, length and value: what a NOTIFICATION shows (RFC 4271 §6.3).
+    pub(crate) whole: &'a [u8],
 }
 
 /// Walks the attributes; the last item is an error if one overruns the section.
@@ -37,10 +39,13 @@ pub(crate) fn attributes(
 }
 
 fn next_attribute<'a>(reader: &mut Reader<'a>) -> Result<RawAttribute<'a>, Truncated> {
+    let start = reader.rest();
     let (flags, code) = (reader.u8()?, reader.u8()?);
     let value =
         if flags & EXTENDED_LENGTH == 0 { reader.short_block()? } else { reader.long_block()? };
-    Ok(RawAttribute { flags, code, value })
+    let length = start.len().saturating_sub(reader.rest().len());
+    let whole = start.get(..length).unwrap_or(value);
+    Ok(RawAttribute { flags, code, value, whole })
 }
 
 /// The announcing half of RFC 4760.
@@ -112,13 +117,13 @@ impl<'a> Parts<'a> {
             MP_UNREACH if self.unreach.is_some() => Err(duplicate()),
             MP_REACH => {
                 let reach = decode_reach(&attribute, add_path);
-                self.reach = Some(reach.ok_or_else(|| Notification::new(3, 9, attribute.value))?);
+                self.reach = Some(reach.ok_or_else(|| Notification::new(3, 9, attribute.whole))?);
                 Ok(())
             }
             MP_UNREACH => {
                 let unreach = decode_unreach(attribute.value, add_path);
                 self.unreach =
-                    Some(unreach.ok_or_else(|| Notification::new(3, 9, attribute.value))?);
+                    Some(unreach.ok_or_else(|| Notification::new(3, 9, attribute.whole))?);
                 Ok(())
             }
             _ => Ok(()),

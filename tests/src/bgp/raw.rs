@@ -96,12 +96,6 @@ impl Raw {
         Self { stream }
     }
 
-    /// Returns a second handle of the same connection.
-    #[must_use]
-    pub fn try_clone(&self) -> Self {
-        Self { stream: self.stream.try_clone().unwrap() }
-    }
-
     /// Sends bytes; what happens to them is seen by what comes back.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
