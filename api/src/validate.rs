@@ -51,6 +51,20 @@ pub fn check(kind: &str, object: &Value) -> Vec<FieldError> {
     found.0
 }
 
+/// Checks an object against the others of its kind, such as a pool against the pools there are.
+#[must_use]
+pub fn check_among<'a>(
+    kind: &str,
+    object: &Value,
+    others: impl Iterator<Item = &'a Value>,
+) -> Vec<FieldError> {
+    let mut found = Findings::default();
+    if kind == "IPPool" {
+        addresses::pool_among(object, others, &mut found);
+    }
+    found.0
+}
+
 fn meaning(kind: &str, object: &Value, found: &mut Findings) {
     match kind {
         "IPPool" => typed::<kinds::IpPoolSpec>(object, found, addresses::pool),

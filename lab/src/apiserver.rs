@@ -6,9 +6,10 @@
 //! * No server-side apply and no `managedFields`; no CEL: the [`Admission`] hook of the caller stands for it.
 //! * One version of each kind, the stored one. The pages of a list are not one snapshot (but a watch from the list's
 //!   revision misses nothing).
-//! * Every pod may be changed in any field.
+//! * A pod is bound by writing its `spec.nodeName`.
 //! * Pods that are bound to a node are deleted when the node's agent deletes them with a grace period of zero.
 
+mod checks;
 mod cli;
 mod defaults;
 mod deletion;
@@ -70,7 +71,7 @@ impl Options {
         Self {
             token: token.into(),
             crds: Vec::new(),
-            admission: |_, _| Vec::new(),
+            admission: |_, _, _| Vec::new(),
             service_ranges: ranges.iter().filter_map(|range| range.parse().ok()).collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! The process that owns a lab: its namespaces, its programs, its API server and its control plane.
 
-mod crds;
+pub(crate) mod crds;
 
 use std::{
     collections::BTreeMap,

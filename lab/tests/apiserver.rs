@@ -69,7 +69,11 @@ fn widgets() -> Value {
     })
 }
 
-fn no_loopback(kind: &str, object: &Value) -> Vec<FieldError> {
+fn no_loopback(
+    kind: &str,
+    object: &Value,
+    _others: &mut dyn Iterator<Item = &Value>,
+) -> Vec<FieldError> {
     let cidr = object.pointer("/spec/cidr").and_then(Value::as_str).unwrap_or_default();
     if kind == "Widget" && cidr.starts_with("127.") {
         return vec![FieldError::invalid("spec.cidr", "must not be loopback")];
@@ -481,5 +485,77 @@ fn custom_resources_follow_their_definition() {
         // In one of two ways: kubectl may still have the kind in its discovery cache.
         let gone = lab.run("get widgets");
         assert!(gone.starts_with("error: ") || gone.starts_with("Error "), "{gone}");
+    });
+}
+
+/// The texts are those of kube-apiserver 1.36.2, except for server-side apply, which the lab does not have.
+#[test]
+fn people_read_what_a_real_server_says() {
+    with_each_kubectl(&[], |lab| {
+        let mut seen = lab.apply(&POLICY.replace("networking.k8s.io/v1", "networking.k8s.io/v9"));
+        seen += &lab.apply("{apiVersion: v1, kind: Pods, metadata: {name: x}}");
+        seen += &lab.feed("apply --server-side -f -", POLICY);
+        lab.feed("create -f -", POLICY);
+        seen += &lab.feed("replace -f -", &POLICY.replace("ingress", "ingres"));
+        seen += &lab.run("label netpol p bad/key/=1");
+        seen += &lab.run("patch netpol p --type merge -p garbage");
+        seen += &lab.run(r#"patch netpol p -p {"spec":{"ingres":[{"a":1}]}} --dry-run=server"#);
+        seen += &lab.run("get pods -l app~x");
+        expect![[r#"
+            error: resource mapping not found for name: "p" namespace: "" from "STDIN": no matches for kind "NetworkPolicy" in version "networking.k8s.io/v9"
+            ensure CRDs are installed first
+            error: resource mapping not found for name: "x" namespace: "" from "STDIN": no matches for kind "Pods" in version "v1"
+            ensure CRDs are installed first
+            error: Server-side apply not available on the server: (the lab's API server has no server-side apply (apply-patch): use `kubectl apply` without --server-side)
+            Error from server (BadRequest): error when replacing "STDIN": NetworkPolicy in version "v1" cannot be handled as a NetworkPolicy: strict decoding error: unknown field "spec.ingres"
+            The NetworkPolicy "p" is invalid: metadata.labels: Invalid value: "bad/key/": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            Error from server (BadRequest): error decoding patch: json: cannot unmarshal string into Go value of type map[string]interface {}
+            networkpolicy.networking.k8s.io/p patched (no change)
+            Warning: unknown field "spec.ingres"
+            Error from server (BadRequest): Unable to find "/v1, Resource=pods" that match label selector "app~x", field selector "": unable to parse requirement: <nil>: Invalid value: "app~x": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        "#]].assert_eq(&seen);
+    });
+}
+
+#[test]
+fn what_is_fixed_stays_fixed() {
+    with_each_kubectl(&[], |lab| {
+        let service =
+            "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}";
+        lab.apply(service);
+        lab.apply(POD);
+        lab.run("create configmap c --from-literal=a=b");
+        let held = r#"{"metadata":{"finalizers":["x.example/hold"]}}"#;
+        lab.run(&format!("patch configmap c --type merge -p {held}"));
+        lab.run("delete configmap c --wait=false");
+        let mut seen = lab.run(r#"patch svc s -p {"spec":{"clusterIP":"10.96.9.9"}}"#);
+        seen += &lab.run(r#"patch svc s --type merge -p {"spec":{"ports":[{"port":99999}]}}"#);
+        seen += &lab.run(r#"patch pod web --type merge -p {"spec":{"nodeName":"n2"}}"#);
+        seen +=
+            &lab.run(r#"patch pod web -p {"spec":{"containers":[{"name":"c","image":"c:2"}]}}"#);
+        seen += &lab.run(
+            r#"patch configmap c --type merge -p {"metadata":{"finalizers":["y.example/new"]}}"#,
+        );
+        seen +=
+            &lab.run("get configmap c -o jsonpath={.metadata.generation}{.metadata.finalizers}");
+        seen += &lab.apply(&POD.replace("name: web,", "name: bad,").replace("name: c", "name: A_"));
+        seen += &lab.apply(
+            "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers: [{name: a}]}}",
+        );
+        lab.run("run idle --image=b");
+        seen += &lab.run("get pod idle -o jsonpath={.spec.containers[0].imagePullPolicy},{.spec.tolerations[*].key}");
+        expect![[r#"
+            The Service "s" is invalid: spec.clusterIPs[0]: Invalid value: ["10.96.9.9"]: may not change once set
+            The Service "s" is invalid:
+            * spec.ports[0].port: Invalid value: 99999: must be between 1 and 65535, inclusive
+            * spec.ports[0].targetPort: Invalid value: 99999: must be between 1 and 65535, inclusive
+            The Pod "web" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            pod/web patched
+            The ConfigMap "c" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"y.example/new"}
+            ["x.example/hold"]
+            The Pod "bad" is invalid: spec.containers[0].name: Invalid value: "A_": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            The Pod "x" is invalid: spec.containers[0].image: Required value
+            Always,node.kubernetes.io/not-ready node.kubernetes.io/unreachable
+        "#]].assert_eq(&seen);
     });
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::Findings;
 use crate::{
@@ -40,6 +41,31 @@ pub(super) fn pool(spec: &IpPoolSpec, found: &mut Findings) {
     if spec.allowed_uses.contains(&AllowedUse::LoadBalancer) {
         load_balancer_pool(spec, found);
     }
+}
+
+/// Pools share no address: a pod's pool decides about NAT and encapsulation, and must be one.
+pub(super) fn pool_among<'a>(
+    object: &Value,
+    others: impl Iterator<Item = &'a Value>,
+    found: &mut Findings,
+) {
+    let (Some(name), Some(own)) = (text(object, "/metadata/name"), cidr_of(object)) else { return };
+    for other in others {
+        let other_name = text(other, "/metadata/name").unwrap_or_default();
+        let shared = cidr_of(other).filter(|theirs| theirs.contains(&own) || own.contains(theirs));
+        if let Some(theirs) = shared.filter(|_| other_name != name) {
+            let message = format!("overlaps {theirs} of pool {other_name}: choose another range");
+            found.add("spec.cidr", message, own.to_string());
+        }
+    }
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+    object.pointer(pointer).and_then(Value::as_str)
+}
+
+fn cidr_of(pool: &Value) -> Option<IpNet> {
+    text(pool, "/spec/cidr").and_then(|cidr| cidr.parse().ok())
 }
 
 fn is_link_local(cidr: &IpNet) -> bool {

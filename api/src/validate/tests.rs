@@ -2,7 +2,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::check;
+use super::{check, check_among};
 
 fn findings(kind: &str, spec: Value, expected: Expect) {
     let object = json!({"metadata": {"name": "x"}, "spec": spec});
@@ -185,6 +185,20 @@ const FIELDS: [&str; 24] = [
     "order",
     "icmp",
 ];
+
+#[test]
+fn pools_may_not_share_addresses() {
+    let pool = |name: &str, cidr: &str| json!({"metadata": {"name": name}, "spec": {"cidr": cidr}});
+    let others = [pool("a", "10.0.0.0/16"), pool("b", "fd00::/64"), pool("c", "10.1.0.0/16")];
+    let of = |object: &Value| -> Vec<String> {
+        check_among("IPPool", object, others.iter()).iter().map(ToString::to_string).collect()
+    };
+    let message = "spec.cidr: overlaps 10.0.0.0/16 of pool a: choose another range";
+    assert_eq!(of(&pool("d", "10.0.255.0/24")), [message]);
+    assert_eq!(of(&pool("d", "10.0.0.0/15")).len(), 2, "a larger one overlaps both");
+    assert_eq!(of(&pool("d", "10.2.0.0/16")), [""; 0]);
+    assert_eq!(of(&pool("a", "10.0.0.0/20")), [""; 0], "itself does not count");
+}
 
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

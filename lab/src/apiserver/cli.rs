@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::{Options, Server, kubeconfig};
+use crate::supervisor::crds;
 
 /// Arguments of `voile-lab apiserver`.
 #[derive(clap::Args, Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct Args {
     /// Where to write a kubeconfig for the server.
     #[arg(long)]
     pub kubeconfig: PathBuf,
-    /// Folder of CustomResourceDefinitions (YAML files) to serve from the start.
+    /// Folder of CustomResourceDefinitions (YAML files) to serve from the start [default: those of Voile].
     #[arg(long)]
     pub crds: Option<PathBuf>,
 }
@@ -25,8 +26,9 @@ pub struct Args {
 /// Serves until the process ends.
 pub async fn cli(args: Args) -> anyhow::Result<()> {
     let token = random_token()?;
-    let crds = args.crds.map_or_else(|| Ok(Vec::new()), |folder| read_crds(&folder))?;
-    let server = Server::new(Options { crds, ..Options::new(token.clone()) });
+    let crds = args.crds.map_or_else(|| Ok(crds::all()), |folder| read_crds(&folder))?;
+    let admission = crds::admission;
+    let server = Server::new(Options { crds, admission, ..Options::new(token.clone()) });
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("listening on {}", args.listen))?;

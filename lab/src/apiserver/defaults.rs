@@ -55,11 +55,23 @@ fn pod(object: &mut Value) {
     default_to(spec, "serviceAccountName", account);
     default_to(spec, "securityContext", json!({}));
     default_to(spec, "priority", 0);
+    default_to(spec, "preemptionPolicy", "PreemptLowerPriority");
+    let taints = ["not-ready", "unreachable"].map(|taint| {
+        json!({
+            "key": format!("node.kubernetes.io/{taint}"), "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 300,
+        })
+    });
+    default_to(spec, "tolerations", json!(taints));
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     let spec = object_at(object, &[]).entry("spec").or_insert(Value::Null);
     for list in ["containers", "initContainers"] {
         each(spec, list, |container| {
-            default_to(container, "imagePullPolicy", "IfNotPresent");
+            let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
+            let name = image.rsplit('/').next().unwrap_or_default();
+            let tagged = name.contains([':', '@']) && !name.ends_with(":latest");
+            let policy = if tagged { "IfNotPresent" } else { "Always" };
+            default_to(container, "imagePullPolicy", policy);
             default_to(container, "resources", json!({}));
             for port in
                 container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten()
@@ -290,9 +302,7 @@ pub(super) fn check_metadata(resource: &Resource, object: &Value) -> Vec<FieldEr
     let good = text.len() <= if labels_only { 63 } else { 253 } && is_dns_name(text, !labels_only);
     if !good {
         let why = if labels_only {
-            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with \
-             an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-             '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+            super::checks::LABEL_RULE
         } else {
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
              and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
@@ -301,27 +311,21 @@ pub(super) fn check_metadata(resource: &Resource, object: &Value) -> Vec<FieldEr
         errors.push(FieldError::value("metadata.name", name, why));
     }
     for (key, value) in at(object, &["metadata", "labels"]).as_object().into_iter().flatten() {
-        let (prefix, short) = key
-            .rsplit_once('/')
-            .map_or((None, key.as_str()), |(prefix, short)| (Some(prefix), short));
-        if !is_label(short)
-            || short.is_empty()
-            || prefix.is_some_and(|prefix| !is_dns_name(prefix, true))
-        {
-            let why = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-                       alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc')";
-            errors.push(FieldError::value("metadata.labels", &Value::String(key.clone()), why));
+        if !is_label_key(key) {
+            let key = Value::String(key.clone());
+            errors.push(FieldError::value("metadata.labels", &key, KEY_RULE));
         }
         if !value.as_str().is_some_and(is_label) {
             let why = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and \
-                       must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345')";
+                       must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', \
+                       regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
             errors.push(FieldError::value("metadata.labels", value, why));
         }
     }
     errors
 }
 
-fn is_dns_name(text: &str, dots: bool) -> bool {
+pub(super) fn is_dns_name(text: &str, dots: bool) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -329,6 +333,17 @@ fn is_dns_name(text: &str, dots: bool) -> bool {
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     if dots { text.split('.').all(label) } else { label(text) }
+}
+
+/// Kubernetes' rule for the keys of labels.
+pub(super) const KEY_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character \
+     (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+
+/// Whether a text can be the key of a label.
+pub(super) fn is_label_key(key: &str) -> bool {
+    let (prefix, short) =
+        key.rsplit_once('/').map_or((None, key), |(prefix, short)| (Some(prefix), short));
+    is_label(short) && !short.is_empty() && prefix.is_none_or(|prefix| is_dns_name(prefix, true))
 }
 
 fn is_label(text: &str) -> bool {

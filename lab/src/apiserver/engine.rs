@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    defaults,
+    checks, defaults,
     deletion::{
         DeleteOptions, Deleted, check_preconditions, finalizers, grace_seconds, is_released,
         mark_deleted, seconds,
@@ -20,8 +20,9 @@ use super::{
     value::{at, default_to, items, object_at, text},
 };
 
-/// Checks an object of a kind beyond its schema.
-pub type Admission = fn(kind: &str, object: &Value) -> Vec<FieldError>;
+/// Checks an object of a kind beyond its schema; the others of its kind and namespace are there to compare with.
+pub type Admission =
+    fn(kind: &str, object: &Value, others: &mut dyn Iterator<Item = &Value>) -> Vec<FieldError>;
 
 /// All state of the server.
 pub(super) struct Engine {
@@ -88,7 +89,7 @@ impl Engine {
         }
         place_in_namespace(&mut object, namespace)?;
         self.check_namespace(resource, &object)?;
-        stamp_new(&mut object, context);
+        stamp_new(resource, &mut object, context);
         let key = key_of(&object);
         if let Some(found) = self.storage.get(&resource.collection(), &key) {
             let going = !text(found, &["metadata", "deletionTimestamp"]).is_empty();
@@ -98,7 +99,7 @@ impl Engine {
             object_at(&mut object, &[]).shift_remove("status");
         }
         self.complete(resource, &mut object, None)?;
-        self.validate(resource, &object)?;
+        self.validate(resource, &object, None)?;
         warn_of_idle_kinds(resource, context);
         if context.dry_run {
             return Ok(Arc::new(object));
@@ -130,13 +131,16 @@ impl Engine {
         check_revision(resource, &before, &object)?;
         keep_system_fields(&mut object, &before, resource, part);
         self.complete(resource, &mut object, Some(&before))?;
-        if part == Part::Main && substance(&object) != substance(&before) {
+        if part == Part::Main
+            && has_generation(resource)
+            && substance(&object) != substance(&before)
+        {
             let generation =
                 at(&before, &["metadata", "generation"]).as_i64().unwrap_or(0).saturating_add(1);
             object_at(&mut object, &["metadata"])
                 .insert("generation".to_owned(), generation.into());
         }
-        self.validate(resource, &object)?;
+        self.validate(resource, &object, Some(&before))?;
         if object == *before || context.dry_run {
             return Ok(Arc::new(object));
         }
@@ -344,7 +348,12 @@ impl Engine {
         Ok(())
     }
 
-    fn validate(&self, resource: &Resource, object: &Value) -> Result<(), Failure> {
+    fn validate(
+        &self,
+        resource: &Resource,
+        object: &Value,
+        before: Option<&Value>,
+    ) -> Result<(), Failure> {
         let mut errors = defaults::check_metadata(resource, object);
         if let Some(schema) = self.registry.schema(resource) {
             let strictness =
@@ -352,7 +361,14 @@ impl Engine {
             errors.extend(schema::validate(&self.registry.schemas, schema, object, strictness));
         }
         if errors.is_empty() {
-            errors = (self.admission)(&resource.kind, object);
+            errors = checks::check(resource, object, before);
+        }
+        if errors.is_empty() {
+            let (own, collection) = (key_of(object), resource.collection());
+            let others = self.storage.list(&collection, None);
+            let mut others =
+                others.filter(|(key, _)| key.0 == own.0 && key.1 != own.1).map(|(_, o)| &**o);
+            errors = (self.admission)(&resource.kind, object, &mut others);
         }
         if errors.is_empty() {
             return Ok(());
@@ -412,7 +428,16 @@ fn place_in_namespace(object: &mut Value, namespace: &str) -> Result<(), Failure
     }
 }
 
-fn stamp_new(object: &mut Value, context: &Context) {
+/// Kinds whose changes nobody acts on have no generation on a real server.
+fn has_generation(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "" => matches!(resource.plural.as_str(), "pods" | "replicationcontrollers"),
+        "coordination.k8s.io" | "events.k8s.io" => false,
+        _ => true,
+    }
+}
+
+fn stamp_new(resource: &Resource, object: &mut Value, context: &Context) {
     let metadata = object_at(object, &["metadata"]);
     let prefix = metadata.get("generateName").and_then(Value::as_str).unwrap_or_default();
     if !prefix.is_empty() {
@@ -421,7 +446,10 @@ fn stamp_new(object: &mut Value, context: &Context) {
         default_to(metadata, "name", name);
     }
     metadata.insert("uid".to_owned(), context.uid.clone().into());
-    metadata.insert("generation".to_owned(), 1.into());
+    metadata.shift_remove("generation");
+    if has_generation(resource) {
+        metadata.insert("generation".to_owned(), 1.into());
+    }
     metadata.insert("creationTimestamp".to_owned(), seconds(context.now).into());
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"]
     {

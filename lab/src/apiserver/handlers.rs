@@ -166,9 +166,18 @@ impl Call {
             uid: random_uuid(),
             validation,
             dry_run: self.parameter("dryRun") == "All",
-            patch: (self.method == Method::PATCH)
-                .then(|| String::from_utf8_lossy(&self.body).into_owned()),
+            patch: (self.method == Method::PATCH).then(|| self.quoted_patch()),
             warnings: Vec::new(),
+        }
+    }
+
+    /// A patch as a real server quotes it in errors: a strategic one in the form in which Go prints maps.
+    fn quoted_patch(&self) -> String {
+        match serde_json::from_slice(&self.body) {
+            Ok(patch) if self.content_type() == "application/strategic-merge-patch+json" => {
+                go_text(&patch)
+            }
+            _ => String::from_utf8_lossy(&self.body).into_owned(),
         }
     }
 
@@ -219,7 +228,7 @@ impl Call {
                 discovery::resource_list(registry, group, version).ok_or_else(Failure::no_route)?
             }
             ["openapi", "v2"] if self.header(header::ACCEPT).contains("protobuf") => {
-                let kind = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+                let kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
                 return Ok(Some(respond(StatusCode::OK, kind, openapi::EMPTY_V2_PROTOBUF)));
             }
             ["openapi", "v2"] => openapi::empty_v2(),
@@ -325,6 +334,16 @@ impl Call {
         }
     }
 
+    /// How many objects a page may have; none or zero is all.
+    fn limit(&self) -> Result<usize, Failure> {
+        let text = self.parameter("limit");
+        let limit = if text.is_empty() { Ok(0) } else { text.parse() };
+        let limit = limit.map_err(|_| {
+            Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        })?;
+        Ok(if limit == 0 { usize::MAX } else { limit })
+    }
+
     fn list(&self, shared: &Arc<Shared>, target: &Target) -> Result<Response, Failure> {
         let resource = &target.resource;
         if !resource.verbs.iter().any(|verb| verb == "list") {
@@ -336,12 +355,7 @@ impl Call {
             .filter(|token| !token.is_empty())
             .map(read_continue)
             .transpose()?;
-        let limit = self
-            .parameter("limit")
-            .parse::<usize>()
-            .ok()
-            .filter(|limit| *limit > 0)
-            .unwrap_or(usize::MAX);
+        let limit = self.limit()?;
         let engine = shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = start.as_ref().map_or(engine.storage.revision(), |(revision, _)| *revision);
         let from = start.as_ref().map(|(_, key)| key);
@@ -462,6 +476,10 @@ impl Call {
         target: &Target,
         name: &str,
     ) -> Result<Response, Failure> {
+        // Refused before anything is looked up: it may create what is not there.
+        if self.content_type() == "application/apply-patch+yaml" {
+            return Err(patch::no_server_side_apply());
+        }
         self.write(shared, target, name, |engine, before| {
             let mut object = before.clone();
             let schema =
@@ -550,6 +568,24 @@ impl Call {
         let metadata = json!({"resourceVersion": engine.storage.revision().to_string()});
         drop(engine);
         Ok(self.listing(resource, metadata, items))
+    }
+}
+
+/// What Go's `%v` prints.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" "))
+        }
+        Value::Object(map) => {
+            let mut fields: Vec<_> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            let fields = fields.iter().map(|(key, value)| format!("{key}:{}", go_text(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -31,22 +31,41 @@ pub(super) fn apply(
             })
         }
         ("application/merge-patch+json", _) => {
-            json_patch::merge(target, &serde_json::from_slice(body).map_err(malformed)?);
+            json_patch::merge(target, &object(serde_json::from_slice(body).map_err(malformed)?)?);
             Ok(())
         }
         ("application/strategic-merge-patch+json", Some(schema)) => {
-            let patch: Value = serde_json::from_slice(body).map_err(malformed)?;
+            let patch = object(serde_json::from_slice(body).map_err(malformed)?)?;
             merge(schemas, Some(schema), target, patch);
             Ok(())
         }
-        ("application/apply-patch+yaml", _) => Err(Failure::media_type(
-            "the lab's API server has no server-side apply (apply-patch): use `kubectl apply` without --server-side",
-        )),
+        ("application/apply-patch+yaml", _) => Err(no_server_side_apply()),
         _ => Err(Failure::media_type(
             "the body of the request was in an unknown format - accepted media types include: \
              application/json-patch+json, application/merge-patch+json",
         )),
     }
+}
+
+/// The answer to server-side apply.
+pub(super) fn no_server_side_apply() -> Failure {
+    Failure::media_type(
+        "the lab's API server has no server-side apply (apply-patch): use `kubectl apply` without --server-side",
+    )
+}
+
+fn object(patch: Value) -> Result<Value, Failure> {
+    let kind = match &patch {
+        Value::Object(_) => return Ok(patch),
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Null => "null",
+    };
+    Err(Failure::bad_request(format!(
+        "error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+    )))
 }
 
 /// Strategic merge (apimachinery `strategicpatch`): like a JSON merge, but lists with a merge key merge by that key.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    defaults::{KEY_RULE, is_label_key},
     status::Failure,
     value::{show, text},
 };
@@ -77,6 +78,13 @@ fn split_field(term: &str) -> Option<(&str, bool, &str)> {
 }
 
 impl Requirement {
+    fn key(&self) -> &str {
+        match self {
+            Self::In(key, _) | Self::NotIn(key, _) | Self::Exists(key) | Self::Absent(key) => key,
+            Self::Greater(key, _) | Self::Less(key, _) => key,
+        }
+    }
+
     fn holds(&self, object: &Value) -> bool {
         let label = |key: &String| {
             object.pointer("/metadata/labels").and_then(|l| l.get(key)).and_then(Value::as_str)
@@ -109,7 +117,14 @@ fn parse_labels(text: &str) -> Result<Vec<Requirement>, Failure> {
         c == ',' && depth == 0
     });
     for term in terms.map(str::trim).filter(|term| !term.is_empty()) {
-        requirements.push(parse_term(term)?);
+        let requirement = parse_term(term)?;
+        let key = requirement.key();
+        if !is_label_key(key) {
+            return Err(Failure::bad_request(format!(
+                "unable to parse requirement: <nil>: Invalid value: {key:?}: {KEY_RULE}"
+            )));
+        }
+        requirements.push(requirement);
     }
     Ok(requirements)
 }

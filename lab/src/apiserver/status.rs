@@ -37,6 +37,11 @@ impl FieldError {
         Self { field: field.to_owned(), reason: "FieldValueRequired", message }
     }
 
+    pub(super) fn forbidden(field: &str, why: &str) -> Self {
+        let message = format!("Forbidden: {why}");
+        Self { field: field.to_owned(), reason: "FieldValueForbidden", message }
+    }
+
     pub(super) fn unsupported(field: &str, value: &Value, supported: &[String]) -> Self {
         let supported: Vec<String> = supported.iter().map(|item| format!("{item:?}")).collect();
         Self {
