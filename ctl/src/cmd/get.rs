@@ -72,7 +72,7 @@ async fn fetch<S: Store, R: Resource>(
 }
 
 /// Items of a list come without apiVersion and kind; people and `apply -f` want them.
-fn typed(kind: Kind, raw: &Value) -> Value {
+pub(super) fn typed(kind: Kind, raw: &Value) -> Value {
     let mut object = serde_json::Map::new();
     object.insert("apiVersion".to_owned(), json!(kind.info().api_version()));
     object.insert("kind".to_owned(), json!(kind.info().kind));

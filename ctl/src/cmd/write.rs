@@ -5,7 +5,10 @@ use api::{Key, Resource, Scope};
 use serde_json::{Map, Value, json};
 use store::{DeletePreconditions, Store, StoreError};
 
-use super::{Context, Outcome, get::namespace};
+use super::{
+    Context, Outcome,
+    get::{namespace, typed},
+};
 use crate::{
     cli::{DeleteArgs, FileArgs, LabelArgs, PatchArgs},
     kinds::{Kind, with_kind},
@@ -30,6 +33,8 @@ pub enum Verb {
 pub async fn files<S: Store>(context: &Context<S>, args: &FileArgs, verb: Verb) -> Result<Outcome> {
     let documents = manifest::read(&args.filename)?;
     let kinds = check_all(&documents)?;
+    let pools = if kinds.contains(&Kind::IpPool) { pools(context).await? } else { Vec::new() };
+    check_among(&documents, &pools)?;
     let mut text = String::new();
     for (document, kind) in documents.iter().zip(kinds) {
         let done = if args.dry_run {
@@ -51,6 +56,7 @@ pub async fn files<S: Store>(context: &Context<S>, args: &FileArgs, verb: Verb) 
 pub fn validate(args: &FileArgs) -> Result<Outcome> {
     let documents = manifest::read(&args.filename)?;
     let kinds = check_all(&documents)?;
+    check_among(&documents, &[])?;
     let lines = documents.iter().zip(kinds);
     Ok(Outcome::ok(
         lines
@@ -77,10 +83,43 @@ fn check_all(documents: &[Document]) -> Result<Vec<Kind>> {
             Err(error) => problems.push(format!("{}: {error}", document.origin)),
         }
     }
+    refuse(&problems).map(|()| kinds)
+}
+
+fn refuse(problems: &[String]) -> Result<()> {
     if problems.is_empty() {
-        return Ok(kinds);
+        return Ok(());
     }
     bail!("nothing was sent:\n  {}", problems.join("\n  "))
+}
+
+/// The pools of the cluster.
+async fn pools<S: Store>(context: &Context<S>) -> Result<Vec<Value>> {
+    let listing = context.list::<api::IpPool>().await?;
+    Ok(listing.items.iter().map(|pool| typed(Kind::IpPool, pool.raw())).collect())
+}
+
+/// Checks documents against each other and against what is stored; what a document replaces does not count.
+fn check_among(documents: &[Document], stored: &[Value]) -> Result<()> {
+    let replaced = |object: &Value| documents.iter().any(|document| same(&document.object, object));
+    let kept: Vec<&Value> = stored.iter().filter(|object| !replaced(object)).collect();
+    let mut problems = Vec::new();
+    for document in documents {
+        let kind = kind_of(&document.object);
+        let others = documents.iter().map(|other| &other.object).chain(kept.iter().copied());
+        let others = others.filter(|other| kind_of(other) == kind);
+        let errors = api::validate::check_among(kind, &document.object, others);
+        problems.extend(errors.iter().map(|error| format!("{}: {error}", document.origin)));
+    }
+    refuse(&problems)
+}
+
+fn kind_of(object: &Value) -> &str {
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn same(one: &Value, other: &Value) -> bool {
+    kind_of(one) == kind_of(other) && name(one) == name(other)
 }
 
 fn complaints<R: Resource>(kind: Kind, object: &Value) -> Vec<String> {
@@ -219,8 +258,30 @@ pub async fn patch<S: Store>(context: &Context<S>, args: &PatchArgs) -> Result<O
     }
     let key =
         Key { namespace: namespace(kind, args.namespace.as_deref()), name: args.name.clone() };
+    with_kind!(kind, R => check_patch::<S, R>(context, kind, &key, &patch).await)?;
     with_kind!(kind, R => context.store.patch::<R>(&key, None, &patch).await.map(drop))?;
     Ok(Outcome::ok(format!("{}/{} patched\n", kind.info().kind, args.name)))
+}
+
+/// Refuses a patch that makes something wrong which was not wrong before.
+async fn check_patch<S: Store, R: Resource>(
+    context: &Context<S>,
+    kind: Kind,
+    key: &Key,
+    patch: &Value,
+) -> Result<()> {
+    let before = typed(kind, context.store.get::<R>(key).await?.raw());
+    let mut after = before.clone();
+    json_patch::merge(&mut after, patch);
+    let known = complaints::<R>(kind, &before);
+    let mut problems = complaints::<R>(kind, &after);
+    if kind == Kind::IpPool {
+        let pools = pools(context).await?;
+        let errors = api::validate::check_among(kind.info().kind, &after, pools.iter());
+        problems.extend(errors.iter().map(ToString::to_string));
+    }
+    problems.retain(|problem| !known.contains(problem));
+    refuse(&problems)
 }
 
 /// Runs `label`.

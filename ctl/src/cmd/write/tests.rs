@@ -173,3 +173,66 @@ async fn labels_and_patches() {
     "#]]
     .assert_eq(&run(&store, &["get", "node", "worker-1", "-o", "json"]).await);
 }
+
+#[tokio::test]
+async fn pools_that_overlap_are_refused() {
+    let store = MemoryStore::new();
+    with(&store, "create", POOL).await;
+    let small = POOL.replace("pool-1", "pool-2").replace("10.244.0.0/16", "10.244.128.0/20");
+    let mut told = String::new();
+    for verb in ["create", "apply", "validate"] {
+        told.push_str(&format!("{verb}: {}", with(&store, verb, &small).await));
+    }
+    let both = format!("{POOL}---{small}");
+    told.push_str(&format!("both: {}", with(&store, "validate", &both).await));
+    let moved = POOL.replace("10.244.0.0/16", "10.245.0.0/16");
+    let swap = format!("{moved}---{}", small.replace("128.0/20", "0.0/16"));
+    told.push_str(&format!("swap: {}", with(&store, "apply", &swap).await));
+    let line = ["patch", "ippool", "pool-1", "--patch", "{spec: {cidr: 10.244.0.0/20}}"];
+    told.push_str(&format!("patch: {}", run(&store, &line).await));
+    expect![[r#"
+        create: error: nothing was sent:
+          file.yaml, document 1: spec.cidr: overlaps 10.244.0.0/16 of pool pool-1: choose another range
+        exit code 2
+        apply: error: nothing was sent:
+          file.yaml, document 1: spec.cidr: overlaps 10.244.0.0/16 of pool pool-1: choose another range
+        exit code 2
+        validate: IPPool/pool-2 valid
+        exit code 0
+        both: error: nothing was sent:
+          file.yaml, document 1: spec.cidr: overlaps 10.244.128.0/20 of pool pool-2: choose another range
+          file.yaml, document 2: spec.cidr: overlaps 10.244.0.0/16 of pool pool-1: choose another range
+        exit code 2
+        swap: IPPool/pool-1 configured
+        IPPool/pool-2 created
+        exit code 0
+        patch: error: nothing was sent:
+          spec.cidr: overlaps 10.244.0.0/16 of pool pool-2: choose another range
+        exit code 2
+    "#]].assert_eq(&told);
+}
+
+#[tokio::test]
+async fn a_patch_is_judged_before_it_is_sent() {
+    let store = MemoryStore::new();
+    with(&store, "create", POOL).await;
+    let mut told = String::new();
+    for patch in
+        ["{spec: {blockSize: 99}}", "{spec: {blokSize: 26}}", "{spec: {nodeSelector: 'a =='}}"]
+    {
+        let line = ["patch", "ippool", "pool-1", "--patch", patch];
+        told.push_str(&run(&store, &line).await);
+    }
+    expect![[r#"
+        error: nothing was sent:
+          spec.blockSize: must be from 20 to 32 for this cidr
+        exit code 2
+        error: nothing was sent:
+          spec.blokSize: unknown field; is it misspelt?
+        exit code 2
+        error: nothing was sent:
+          spec.nodeSelector: expected a value in quotes, such as 'web' at position 4
+        exit code 2
+    "#]]
+    .assert_eq(&told);
+}
