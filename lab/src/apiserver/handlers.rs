@@ -511,7 +511,7 @@ impl Call {
 
     fn delete_context(&self) -> Context {
         let mut context = self.context();
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let body = self.json_body().unwrap_or_default();
         context.dry_run |=
             at(&body, &["dryRun"]).as_array().is_some_and(|stages| !stages.is_empty());
         context

@@ -1,6 +1,7 @@
-//! The few protobuf bodies that kubectl's typed creators post (`create namespace`, `auth can-i`, ...).
+//! The few protobuf bodies that typed clients send: kubectl's creators (`create namespace`, `auth can-i`, ...), calicoctl's
+//! changes of nodes, the options of deletions.
 //!
-//! Messages hold the fields that those creators set, numbered as in Kubernetes' `generated.proto` files.
+//! Messages hold the fields that those clients set, numbered as in Kubernetes' `generated.proto` files.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,9 @@ message!(ObjectMeta {
     #[prost(string, tag = "1")] name: String,
     #[prost(string, tag = "2")] generate_name: String,
     #[prost(string, tag = "3")] namespace: String,
+    #[prost(string, tag = "5")] uid: String,
+    #[prost(string, tag = "6")] resource_version: String,
+    #[prost(string, repeated, tag = "14")] finalizers: Vec<String>,
     #[prost(btree_map = "string, string", tag = "11")] labels: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "12")] annotations: BTreeMap<String, String>,
 });
@@ -70,6 +74,34 @@ message!(ServiceSpec {
 message!(Service {
     #[prost(message, tag = "1")] metadata: Option<ObjectMeta>,
     #[prost(message, tag = "2")] spec: Option<ServiceSpec>,
+});
+message!(Taint {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+    #[prost(string, tag = "3")]
+    effect: String,
+});
+message!(NodeSpec {
+    #[prost(string, tag = "1")] pod_cidr: String,
+    #[prost(string, repeated, tag = "7")] pod_cidrs: Vec<String>,
+    #[prost(string, tag = "3")] provider: String,
+    #[prost(bool, tag = "4")] unschedulable: bool,
+    #[prost(message, repeated, tag = "5")] taints: Vec<Taint>,
+});
+message!(Node {
+    #[prost(message, tag = "1")] metadata: Option<ObjectMeta>,
+    #[prost(message, tag = "2")] spec: Option<NodeSpec>,
+});
+message!(Preconditions {
+    #[prost(string, optional, tag = "1")] uid: Option<String>,
+    #[prost(string, optional, tag = "2")] resource_version: Option<String>,
+});
+message!(DeleteOptions {
+    #[prost(int64, optional, tag = "1")] grace: Option<i64>,
+    #[prost(message, tag = "2")] preconditions: Option<Preconditions>,
+    #[prost(string, repeated, tag = "5")] dry_run: Vec<String>,
 });
 message!(ResourceAttributes {
     #[prost(string, tag = "1")]
@@ -138,7 +170,8 @@ pub(super) fn to_json(body: &[u8]) -> Result<Value, Failure> {
         "Service" => service(Service::decode(raw).map_err(malformed)?),
         "Deployment" => deployment(Deployment::decode(raw).map_err(malformed)?),
         "SelfSubjectAccessReview" => review(Review::decode(raw).map_err(malformed)?),
-        "DeleteOptions" => json!({}),
+        "Node" => node(Node::decode(raw).map_err(malformed)?),
+        "DeleteOptions" => delete_options(DeleteOptions::decode(raw).map_err(malformed)?),
         other => {
             return Err(Failure::media_type(format!(
                 "the lab's API server reads no protobuf {other}: send JSON, for instance with `kubectl create -f`"
@@ -156,7 +189,29 @@ fn meta(meta: Option<ObjectMeta>) -> Value {
     let meta = meta.unwrap_or_default();
     json!({
         "name": meta.name, "generateName": meta.generate_name, "namespace": meta.namespace,
-        "labels": meta.labels, "annotations": meta.annotations,
+        "labels": meta.labels, "annotations": meta.annotations, "finalizers": meta.finalizers,
+        "uid": meta.uid, "resourceVersion": meta.resource_version,
+    })
+}
+
+fn node(node: Node) -> Value {
+    let spec = node.spec.unwrap_or_default();
+    let taint =
+        |taint: &Taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect});
+    json!({"metadata": meta(node.metadata), "spec": {
+        "podCIDR": spec.pod_cidr, "podCIDRs": spec.pod_cidrs, "providerID": spec.provider,
+        "unschedulable": Some(true).filter(|_| spec.unschedulable),
+        "taints": spec.taints.iter().map(taint).collect::<Vec<_>>(),
+    }})
+}
+
+fn delete_options(options: DeleteOptions) -> Value {
+    let preconditions = options.preconditions.unwrap_or_default();
+    json!({
+        "gracePeriodSeconds": options.grace, "dryRun": options.dry_run,
+        "preconditions": {
+            "uid": preconditions.uid, "resourceVersion": preconditions.resource_version,
+        },
     })
 }
 
@@ -240,6 +295,10 @@ fn map_keeps_empty(key: &str) -> bool {
         "name"
             | "generateName"
             | "namespace"
+            | "uid"
+            | "resourceVersion"
+            | "podCIDR"
+            | "providerID"
             | "type"
             | "clusterIP"
             | "externalName"
@@ -249,4 +308,50 @@ fn map_keeps_empty(key: &str) -> bool {
             | "resource"
             | "image"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(kind: &str, message: &impl Message) -> Vec<u8> {
+        let kind = TypeMeta { api_version: "v1".to_owned(), kind: kind.to_owned() };
+        let unknown = Unknown { kind: Some(kind), raw: message.encode_to_vec() };
+        [MAGIC, &unknown.encode_to_vec()].concat()
+    }
+
+    #[test]
+    fn options_of_a_deletion_are_kept() {
+        let preconditions =
+            Preconditions { uid: Some("u".to_owned()), resource_version: Some("7".to_owned()) };
+        let options = DeleteOptions {
+            grace: Some(0),
+            preconditions: Some(preconditions),
+            dry_run: vec!["All".to_owned()],
+        };
+        let expected = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "dryRun": ["All"],
+            "preconditions": {"uid": "u", "resourceVersion": "7"},
+        });
+        assert_eq!(to_json(&body("DeleteOptions", &options)), Ok(expected));
+    }
+
+    #[test]
+    fn a_node_is_what_an_update_of_it_needs() {
+        let metadata = ObjectMeta {
+            name: "n1".to_owned(),
+            uid: "u".to_owned(),
+            resource_version: "7".to_owned(),
+            annotations: BTreeMap::from([("a".to_owned(), String::new())]),
+            ..ObjectMeta::default()
+        };
+        let spec = NodeSpec { unschedulable: true, ..NodeSpec::default() };
+        let node = Node { metadata: Some(metadata), spec: Some(spec) };
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Node", "spec": {"unschedulable": true},
+            "metadata": {"name": "n1", "uid": "u", "resourceVersion": "7", "annotations": {"a": ""}},
+        });
+        assert_eq!(to_json(&body("Node", &node)), Ok(expected));
+        assert!(to_json(&body("Lease", &node)).is_err(), "what it does not know it refuses");
+    }
 }
