@@ -53,18 +53,31 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Bring a lab up and show it at work (the default)
+    #[command(after_help = "Examples:\n  cargo xtask lab up --keep\n  \
+        cargo xtask lab up -f deploy/containerlab/bird.clab.yml --name bird\n  \
+        cargo xtask lab up --bare        only the cluster, no demonstration")]
     Up(UpArgs),
     /// Remove every trace of a lab, also after a crash
+    #[command(
+        after_help = "Examples:\n  cargo xtask lab down\n  cargo xtask lab down --name bird\n  \
+        cargo xtask lab down --all"
+    )]
     Down(DownArgs),
     /// List labs
+    #[command(after_help = "Example:\n  cargo xtask lab list")]
     List,
     /// Show what a lab runs
+    #[command(after_help = "Example:\n  cargo xtask lab status --name bird")]
     Status(NameArgs),
     /// Print the path of a lab's kubeconfig
+    #[command(after_help = "Example:\n  export KUBECONFIG=$(cargo xtask lab kubeconfig)")]
     Kubeconfig(NameArgs),
     /// Run a command in the namespace of a pod (NAME or NAMESPACE/NAME) or of a topology node
+    #[command(after_help = "Examples:\n  cargo xtask lab exec shop/backend -- ip route\n  \
+        cargo xtask lab exec -n shop backend -- ip -6 addr\n  cargo xtask lab exec n1 -- nft list ruleset")]
     Exec(ExecArgs),
     /// Run the API server alone
+    #[command(after_help = "Example:\n  cargo xtask lab apiserver --kubeconfig /tmp/kubeconfig")]
     Apiserver(apiserver::Args),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
