@@ -241,32 +241,37 @@ fn up(args: &UpArgs) -> Result<ExitCode> {
     // Orphans of the supervisor become ours.
     let _ = nix::sys::prctl::set_child_subreaper(true);
     // Removes the lab if this process dies before it can.
-    let mut janitor = (!args.keep && !args.bare).then(|| start_janitor(&layout)).transpose()?;
-    let result = present(args, &layout, &file, base.mode, &out);
-    if let Some(janitor) = &mut janitor {
-        // From here on it would only meet the next lab of the same name.
-        janitor.kill()?;
-        janitor.wait()?;
-    }
+    let mut janitor = start_janitor(&layout)?;
+    let result = build(&layout, &file, base.mode, &out).and_then(|()| {
+        if args.keep || args.bare {
+            dismiss(&mut janitor)?;
+        }
+        present(args, &layout, base.mode, &out)
+    });
+    // From here on it would only meet the next lab of the same name.
+    dismiss(&mut janitor)?;
     result
 }
 
-/// Starts the lab, shows it, and removes it unless it shall stay.
-fn present(
-    args: &UpArgs,
-    layout: &Layout,
-    file: &Path,
-    mode: Mode,
-    out: &Output,
-) -> Result<ExitCode> {
-    if let Err(error) = supervise(layout, file, mode, out) {
-        let log = layout.dir.join("supervisor.log");
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let tail: Vec<_> = text.lines().rev().take(5).collect();
-        let tail: Vec<_> = tail.into_iter().rev().collect();
-        cleanup::sweep(layout)?;
-        bail!("{error:#}\n{}", tail.join("\n"));
-    }
+fn dismiss(janitor: &mut Child) -> Result<()> {
+    janitor.kill()?;
+    janitor.wait()?;
+    Ok(())
+}
+
+/// Starts the lab; what is left of a failure is removed.
+fn build(layout: &Layout, file: &Path, mode: Mode, out: &Output) -> Result<()> {
+    let Err(error) = supervise(layout, file, mode, out) else { return Ok(()) };
+    let log = layout.dir.join("supervisor.log");
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let tail: Vec<_> = text.lines().rev().take(5).collect();
+    let tail: Vec<_> = tail.into_iter().rev().collect();
+    cleanup::sweep(layout)?;
+    bail!("{error:#}\n{}", tail.join("\n"));
+}
+
+/// Shows the lab, and removes it unless it shall stay.
+fn present(args: &UpArgs, layout: &Layout, mode: Mode, out: &Output) -> Result<ExitCode> {
     if args.bare {
         print_hints(layout, out, mode);
         return Ok(ExitCode::SUCCESS);
@@ -369,15 +374,29 @@ enum Shown {
 fn demonstrate(layout: &Layout, format: Format, begun: Instant) -> Result<Shown> {
     // Ctrl-C ends the demonstration; this process then removes the lab.
     let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        signals.add(signal);
+    }
     signals.thread_block()?;
     let format = if format == Format::Json { "json" } else { "text" };
-    let status = own_program()
+    let mut demo = own_program()
         .args(["demo", "--output", format, "--elapsed", &begun.elapsed().as_secs_f64().to_string()])
         .arg("--dir")
         .arg(&layout.dir)
-        .status()?;
+        .spawn()?;
+    let process = ProcessId::of(demo.id());
+    let status = loop {
+        // Blocked signals wait here, so none that came since the start is missed.
+        match signals.wait()? {
+            // Orphans that became ours end too: ask whether it was the demonstration.
+            Signal::SIGCHLD => {
+                if let Some(status) = demo.try_wait()? {
+                    break status;
+                }
+            }
+            _ => process.iter().for_each(|demo| demo.signal(Signal::SIGKILL)),
+        }
+    };
     if status.signal().is_some() {
         return Ok(Shown::Interrupted);
     }

@@ -73,12 +73,14 @@ fn containers(pod: &Value) -> Vec<FieldError> {
 /// Most of a pod stays as it was made (kubernetes `ValidatePodUpdate`). One exception more than a real server has: a pod
 /// without a node may get one, which is how the lab binds pods.
 fn pod_changes(object: &Value, before: &Value) -> Option<FieldError> {
-    let free = ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"];
+    let mut free = vec!["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"];
+    if text(before, &["spec", "nodeName"]).is_empty() {
+        free.push("nodeName");
+    }
     let fixed = |pod: &Value| {
         let mut spec = at(pod, &["spec"]).clone();
         let Some(map) = spec.as_object_mut() else { return spec };
-        let unbound = text(before, &["spec", "nodeName"]).is_empty();
-        map.retain(|key, _| !free.contains(&key.as_str()) && !(unbound && key == "nodeName"));
+        map.retain(|key, _| !free.contains(&key.as_str()));
         for list in ["containers", "initContainers"] {
             let containers = map.get_mut(list).and_then(Value::as_array_mut);
             for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
