@@ -33,6 +33,8 @@ pub struct SpeakerConfig {
     pub max_paths: usize,
     /// Whether external paths of equal length but different AS numbers share the load.
     pub multipath_relax: bool,
+    /// Whether changes of next hops are told ([`crate::Output::Fib`]); fixed when the speaker is made.
+    pub fib: bool,
     /// How long peers keep our routes when we go; at most 4095 s (RFC 4724 §3).
     pub restart_time: Duration,
     /// Whether this is a restart with forwarding preserved: routes are chosen once peers have sent theirs.
@@ -52,6 +54,7 @@ impl SpeakerConfig {
             groups: Vec::new(),
             max_paths: 64,
             multipath_relax: true,
+            fib: true,
             restart_time: Duration::from_secs(120),
             restarting: false,
             deferral_time: Duration::from_secs(120),

@@ -1,5 +1,5 @@
-//! The rim of the speaker: sockets and the clock. One task owns the [`Speaker`]; every connection has a reading and a
-//! writing task that carry bytes and decide nothing.
+//! The rim of the speaker: sockets and the clock. One task owns the [`Speaker`]; every connection has two
+//! tasks that wait for the kernel and decide nothing.
 //!
 //! Sockets are made by the thread that polls the driver's task: run it on a runtime whose threads are all in the
 //! network namespace it is meant for.
@@ -90,7 +90,7 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         speaker: Speaker::new(config, options.seed, now),
         listeners,
         connections: std::collections::BTreeMap::new(),
-        writers: tokio::task::JoinSet::new(),
+        farewells: tokio::task::JoinSet::new(),
         inputs,
         input_queue,
         command_queue,
@@ -99,6 +99,8 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         refused: RefusedSegments::default(),
         bfd: Bfd::new(bfd_addresses, options.seed, bfd_sender),
         bfd_events,
+        buffer: vec![0; task::READ],
+        handled: 0,
     };
     tokio::spawn(task.run());
     Ok((Handle::new(commands, events), fib_receiver))

@@ -1,21 +1,23 @@
-//! The two tasks of a TCP connection, and how one is made.
+//! A TCP connection: how it is made, what is read and written when the kernel is ready, how it ends.
+//!
+//! Reading and writing happen where the speaker is, straight from and to its buffers. Two tasks only wait for the
+//! kernel, so a connection costs no buffer while it is silent and cannot run ahead of the speaker.
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpSocket, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::mpsc,
+    io::Interest,
+    net::{TcpSocket, TcpStream},
+    sync::{Notify, mpsc},
     task::{AbortHandle, JoinSet},
 };
 
@@ -25,32 +27,236 @@ use crate::{
     speaker::{ConnectRequest, ConnectionId},
 };
 
-/// Bytes taken from the kernel at once.
-const READ: usize = 128 << 10;
 /// Messages given to the kernel at once.
 const SLICES: usize = 64;
 /// How long the last message may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the peer may take to close after it.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What the tasks tell the speaker.
 #[derive(Debug)]
 pub(super) enum Input {
     Accepted(TcpStream, SocketAddr),
     Connected(ConnectionId, TcpStream),
-    Received(ConnectionId, Bytes),
-    Written(ConnectionId),
+    Readable(ConnectionId),
+    Writable(ConnectionId),
     Closed(ConnectionId, String),
 }
 
 /// The speaker's end of a connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// The task that connects, then the one that reads.
-    pub(super) reader: AbortHandle,
+    /// Those that wait: for the connection, then for its readiness. They end with this.
+    tasks: Vec<AbortHandle>,
     /// None while connecting.
-    pub(super) writer: Option<mpsc::Sender<Vec<Bytes>>>,
-    /// The writer has something that it has not confirmed yet.
-    pub(super) busy: bool,
+    link: Option<Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    stream: Arc<TcpStream>,
+    /// What the kernel did not take yet.
+    pending: VecDeque<Bytes>,
+    /// A task waits for room.
+    blocked: bool,
+    watch_readable: Arc<Notify>,
+    watch_writable: Arc<Notify>,
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub(super) enum Read {
+    Bytes(usize),
+    Nothing,
+    Closed(String),
+}
+
+/// How far writing came.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// There is room for more.
+    All,
+    /// The task will tell when there is.
+    Blocked,
+    Closed(String),
+}
+
+impl Connection {
+    /// One that is being made by a task.
+    pub(super) fn connecting(task: AbortHandle) -> Self {
+        Self { tasks: vec![task], link: None }
+    }
+
+    /// Starts to wait for the readiness of a connection that is up.
+    pub(super) fn start(
+        connection: ConnectionId,
+        stream: TcpStream,
+        inputs: &mpsc::Sender<Input>,
+    ) -> Self {
+        // Keepalives must not wait for acknowledgements; batches are made above.
+        let _ = stream.set_nodelay(true);
+        let stream = Arc::new(stream);
+        let (watch_readable, watch_writable) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        watch_readable.notify_one();
+        let watches = [
+            (Interest::READABLE, Arc::clone(&watch_readable)),
+            (Interest::WRITABLE, Arc::clone(&watch_writable)),
+        ];
+        let tasks = watches.map(|(interest, wanted)| {
+            let task = watch(connection, Arc::clone(&stream), interest, wanted, inputs.clone());
+            tokio::spawn(task).abort_handle()
+        });
+        let pending = VecDeque::new();
+        let link = Link { stream, pending, blocked: false, watch_readable, watch_writable };
+        Self { tasks: tasks.into(), link: Some(link) }
+    }
+
+    /// Reads once into the buffer, and waits for more.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Read {
+        let Some(link) = &self.link else { return Read::Nothing };
+        let mut count = None;
+        let wanted = buffer.len();
+        let result = link.stream.try_io(Interest::READABLE, || {
+            let read = recv(link.stream.as_raw_fd(), buffer, MsgFlags::empty())?;
+            count = Some(read);
+            // Less than asked for: there is no more, so wait for the kernel without trying again.
+            if read < wanted && read > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        let outcome = match (count, result) {
+            (Some(0), _) => return Read::Closed("peer closed the connection".to_owned()),
+            (Some(count), _) => Read::Bytes(count),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Read::Closed(format!("connection failed: {error}"));
+            }
+            (None, _) => Read::Nothing,
+        };
+        link.watch_readable.notify_one();
+        outcome
+    }
+
+    /// Says whether there is room for more.
+    pub(super) fn is_ready(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| !link.blocked)
+    }
+
+    /// There is room again.
+    pub(super) const fn unblock(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.blocked = false;
+        }
+    }
+
+    /// Comes back to this connection after others had their turn.
+    pub(super) fn yield_now(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.blocked = true;
+            link.watch_writable.notify_one();
+        }
+    }
+
+    /// Writes what is pending, and these messages.
+    pub(super) fn write(&mut self, messages: Vec<Bytes>) -> Written {
+        let Some(link) = &mut self.link else { return Written::Blocked };
+        link.pending.extend(messages);
+        while !link.pending.is_empty() {
+            match try_write(&link.stream, &mut link.pending) {
+                Ok(()) => (),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    link.blocked = true;
+                    link.watch_writable.notify_one();
+                    return Written::Blocked;
+                }
+                Err(error) => return Written::Closed(format!("connection failed: {error}")),
+            }
+        }
+        Written::All
+    }
+
+    /// Ends; a task of its own delivers the last messages.
+    pub(super) fn close(mut self, last: Vec<Bytes>, farewells: &mut JoinSet<()>) {
+        let Some(mut link) = self.link.take() else { return };
+        link.pending.extend(last);
+        if !link.pending.is_empty() {
+            farewells.spawn(say_farewell(link.stream, link.pending));
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Each time it is wanted, waits for the kernel and says so. Ends with the connection; cancel-safe: it only waits.
+async fn watch(
+    connection: ConnectionId,
+    stream: Arc<TcpStream>,
+    interest: Interest,
+    wanted: Arc<Notify>,
+    inputs: mpsc::Sender<Input>,
+) {
+    loop {
+        wanted.notified().await;
+        let input = match stream.ready(interest).await {
+            Ok(_) if interest.is_readable() => Input::Readable(connection),
+            Ok(_) => Input::Writable(connection),
+            Err(error) => Input::Closed(connection, format!("connection failed: {error}")),
+        };
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Gives one batch to the kernel.
+fn try_write(stream: &TcpStream, pending: &mut VecDeque<Bytes>) -> io::Result<()> {
+    let slices: Vec<IoSlice<'_>> =
+        pending.iter().take(SLICES).map(|bytes| IoSlice::new(bytes)).collect();
+    let mut written = stream.try_write_vectored(&slices)?;
+    if written == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    while let Some(first) = pending.front_mut() {
+        if first.len() > written {
+            first.advance(written);
+            break;
+        }
+        written = written.saturating_sub(first.len());
+        pending.pop_front();
+    }
+    Ok(())
+}
+
+/// Delivers the last messages. Closing with unread bytes would make the kernel throw them away: the peer closes first,
+/// if it is quick.
+async fn say_farewell(stream: Arc<TcpStream>, mut pending: VecDeque<Bytes>) {
+    let deliver = async {
+        while !pending.is_empty() {
+            stream.writable().await?;
+            match try_write(&stream, &mut pending) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => (),
+            }
+        }
+        shutdown(stream.as_raw_fd(), Shutdown::Write).map_err(io::Error::from)
+    };
+    if !matches!(tokio::time::timeout(FAREWELL, deliver).await, Ok(Ok(()))) {
+        return;
+    }
+    let drain = async {
+        let mut buffer = [0; 4096];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Ok(0) | Err(_) => return,
+                Ok(_) => (),
+            }
+        }
+    };
+    // A peer that keeps its side open learns of our end all the same.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 /// Connects and reports the outcome.
@@ -128,92 +334,6 @@ pub(super) fn secure(socket: std::os::fd::BorrowedFd<'_>, config: &PeerConfig) -
         (None, Some(ttl)) => socket_option::set_ttl(socket, is_ipv4, ttl),
         (None, None) => Ok(()),
     }
-}
-
-/// Starts the tasks of an established TCP connection.
-pub(super) fn start(
-    connection: ConnectionId,
-    stream: TcpStream,
-    inputs: &mpsc::Sender<Input>,
-    writers: &mut JoinSet<()>,
-) -> Connection {
-    // Keepalives must not wait for acknowledgements; batches are made above.
-    let _ = stream.set_nodelay(true);
-    let (read_half, write_half) = stream.into_split();
-    // One batch in flight and the farewell.
-    let (writer, batches) = mpsc::channel(2);
-    writers.spawn(write(connection, write_half, batches, inputs.clone()));
-    let reader = tokio::spawn(read(connection, read_half, inputs.clone())).abort_handle();
-    Connection { reader, writer: Some(writer), busy: false }
-}
-
-/// Ends with the connection. Cancel-safe: aborted only when nobody wants the bytes any more.
-async fn read(connection: ConnectionId, mut half: OwnedReadHalf, inputs: mpsc::Sender<Input>) {
-    let mut buffer = BytesMut::new();
-    let reason = loop {
-        buffer.reserve(READ);
-        match half.read_buf(&mut buffer).await {
-            Ok(0) => break "peer closed the connection".to_owned(),
-            Ok(_) => {
-                if inputs.send(Input::Received(connection, buffer.split().freeze())).await.is_err()
-                {
-                    return;
-                }
-            }
-            Err(error) => break format!("connection failed: {error}"),
-        }
-    };
-    let _ = inputs.send(Input::Closed(connection, reason)).await;
-}
-
-/// Writes batches until the sender is dropped, then closes.
-async fn write(
-    connection: ConnectionId,
-    mut half: OwnedWriteHalf,
-    mut batches: mpsc::Receiver<Vec<Bytes>>,
-    inputs: mpsc::Sender<Input>,
-) {
-    while let Some(batch) = batches.recv().await {
-        let last = batches.is_closed();
-        let written = if last {
-            tokio::time::timeout(FAREWELL, write_all(&mut half, batch)).await.unwrap_or(Ok(()))
-        } else {
-            write_all(&mut half, batch).await
-        };
-        let input = match written {
-            Ok(()) => Input::Written(connection),
-            Err(error) => Input::Closed(connection, format!("connection failed: {error}")),
-        };
-        let failed = matches!(input, Input::Closed(..));
-        if !last {
-            let _ = inputs.send(input).await;
-        }
-        if failed {
-            return;
-        }
-    }
-    let _ = half.shutdown().await;
-}
-
-async fn write_all(half: &mut OwnedWriteHalf, batch: Vec<Bytes>) -> io::Result<()> {
-    let mut left: VecDeque<Bytes> = batch.into();
-    while !left.is_empty() {
-        let slices: Vec<IoSlice<'_>> =
-            left.iter().take(SLICES).map(|bytes| IoSlice::new(bytes)).collect();
-        let mut written = half.write_vectored(&slices).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(first) = left.front_mut() {
-            if first.len() > written {
-                first.advance(written);
-                break;
-            }
-            written = written.saturating_sub(first.len());
-            left.pop_front();
-        }
-    }
-    Ok(())
 }
 
 /// Undoes the mapping of IPv4 addresses on IPv6 sockets.

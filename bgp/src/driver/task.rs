@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     bfd::{Bfd, BfdEvent},
-    connection::{self, Connection, Input},
+    connection::{self, Connection, Input, Read, Written},
     fib::FibSender,
     handle::Command,
     listener::Listeners,
@@ -23,10 +23,16 @@ use super::{
 };
 use crate::{ConnectRequest, ConnectionId, Output, PeerEvent, Shutdown, Speaker};
 
-/// Bytes handed to a writer at once.
+/// Bytes taken from the kernel at once.
+pub(super) const READ: usize = 256 << 10;
+/// Bytes asked of the speaker at once.
 const WRITE: usize = 256 << 10;
+/// Bytes written to one peer before others have their turn.
+const TURN: usize = 1 << 20;
 /// Inputs handled before outputs are looked at.
 const BATCH: usize = 256;
+/// The same, in bytes: some milliseconds of work. Few enough for keepalives not to wait, many enough to be packed.
+const SLICE: usize = 512 << 10;
 /// How long peers may take to read the farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -34,7 +40,8 @@ pub(super) struct Task {
     pub(super) speaker: Speaker,
     pub(super) listeners: Listeners,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
-    pub(super) writers: JoinSet<()>,
+    /// Connections that deliver their last messages.
+    pub(super) farewells: JoinSet<()>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) input_queue: mpsc::Receiver<Input>,
     pub(super) command_queue: mpsc::UnboundedReceiver<Command>,
@@ -43,6 +50,10 @@ pub(super) struct Task {
     pub(super) refused: RefusedSegments,
     pub(super) bfd: Bfd,
     pub(super) bfd_events: mpsc::UnboundedReceiver<BfdEvent>,
+    /// What is read lies here while the speaker handles it.
+    pub(super) buffer: Vec<u8>,
+    /// Bytes handled since outputs were looked at.
+    pub(super) handled: usize,
 }
 
 fn now() -> Instant {
@@ -67,6 +78,9 @@ impl Task {
                 _ = self.input_queue.recv_many(&mut batch, BATCH) => {
                     for input in batch.drain(..) {
                         self.handle_input(input);
+                        if self.handled >= SLICE {
+                            self.drain_outputs();
+                        }
                     }
                 }
                 _ = self.command_queue.recv_many(&mut commands, BATCH) => {
@@ -86,7 +100,7 @@ impl Task {
                     self.speaker.handle_bfd(&peer, &change, now());
                 }
                 () = sleep => (),
-                Some(_) = self.writers.join_next() => (),
+                Some(_) = self.farewells.join_next() => (),
             }
             let time = now();
             if self.speaker.poll_timeout().is_some_and(|at| at <= time) {
@@ -106,9 +120,9 @@ impl Task {
         self.drain_outputs();
         drop(self.listeners);
         self.connections.clear();
-        let writers = async { while self.writers.join_next().await.is_some() {} };
+        let farewells = async { while self.farewells.join_next().await.is_some() {} };
         // A peer that does not read must not keep us.
-        let _ = tokio::time::timeout(FAREWELL, writers).await;
+        let _ = tokio::time::timeout(FAREWELL, farewells).await;
         if let Some(reply) = reply {
             let _ = reply.send(());
         }
@@ -118,12 +132,10 @@ impl Task {
         match input {
             Input::Accepted(stream, remote) => self.accept(stream, remote),
             Input::Connected(connection, stream) => self.connected(connection, stream),
-            Input::Received(connection, bytes) => {
-                self.speaker.handle_received(connection, &bytes, now());
-            }
-            Input::Written(connection) => {
+            Input::Readable(connection) => self.read(connection),
+            Input::Writable(connection) => {
                 if let Some(known) = self.connections.get_mut(&connection) {
-                    known.busy = false;
+                    known.unblock();
                     self.transmit(connection);
                 }
             }
@@ -151,15 +163,28 @@ impl Task {
             self.speaker.handle_closed(connection, &reason, now());
             return;
         }
-        let started = connection::start(connection, stream, &self.inputs, &mut self.writers);
+        let started = Connection::start(connection, stream, &self.inputs);
         self.connections.insert(connection, started);
+    }
+
+    fn read(&mut self, connection: ConnectionId) {
+        let Some(known) = self.connections.get(&connection) else { return };
+        match known.read(&mut self.buffer) {
+            Read::Bytes(count) => {
+                self.handled = self.handled.saturating_add(count);
+                let bytes = self.buffer.get(..count).unwrap_or_default();
+                self.speaker.handle_received(connection, bytes, now());
+            }
+            Read::Nothing => (),
+            Read::Closed(reason) => self.speaker.handle_closed(connection, &reason, now()),
+        }
     }
 
     fn connected(&mut self, connection: ConnectionId, stream: TcpStream) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
         match stream.local_addr() {
             Ok(local) => {
-                *known = connection::start(connection, stream, &self.inputs, &mut self.writers);
+                *known = Connection::start(connection, stream, &self.inputs);
                 let local = connection::plain(local.ip());
                 self.speaker.handle_connected(connection, local, now());
             }
@@ -211,6 +236,7 @@ impl Task {
     }
 
     fn drain_outputs(&mut self) {
+        self.handled = 0;
         while let Some(output) = self.speaker.poll_output() {
             match output {
                 Output::Connect(request) => self.connect(request),
@@ -234,27 +260,37 @@ impl Task {
         let Some(config) = self.speaker.peer_config(&request.peer).cloned() else { return };
         let connection = request.connection;
         let task = tokio::spawn(connection::connect(request, config, self.inputs.clone()));
-        let reader = task.abort_handle();
-        self.connections.insert(connection, Connection { reader, writer: None, busy: false });
+        self.connections.insert(connection, Connection::connecting(task.abort_handle()));
     }
 
     fn transmit(&mut self, connection: ConnectionId) {
         let Some(known) = self.connections.get_mut(&connection) else { return };
-        let Some(writer) = known.writer.as_ref().filter(|_| !known.busy) else { return };
-        let batch = self.speaker.transmit(connection, WRITE);
-        if !batch.is_empty() {
-            // A closed channel means that the writer failed and says so itself.
-            known.busy = writer.try_send(batch).is_ok();
+        let mut turn: usize = 0;
+        let mut messages = Vec::new();
+        while known.is_ready() {
+            match known.write(std::mem::take(&mut messages)) {
+                Written::All if turn >= TURN => {
+                    known.yield_now();
+                    return;
+                }
+                Written::All => (),
+                Written::Blocked => return,
+                Written::Closed(reason) => {
+                    self.speaker.handle_closed(connection, &reason, now());
+                    return;
+                }
+            }
+            messages = self.speaker.transmit(connection, WRITE);
+            if messages.is_empty() {
+                return;
+            }
+            turn = messages.iter().fold(turn, |sum, bytes| sum.saturating_add(bytes.len()));
         }
     }
 
     fn close(&mut self, connection: ConnectionId, last: Vec<bytes::Bytes>) {
-        let Some(known) = self.connections.remove(&connection) else { return };
-        known.reader.abort();
-        if let Some(writer) = known.writer
-            && !last.is_empty()
-        {
-            let _ = writer.try_send(last);
+        if let Some(known) = self.connections.remove(&connection) {
+            known.close(last, &mut self.farewells);
         }
     }
 }

@@ -37,7 +37,9 @@ impl Speaker {
         let mut chosen: Vec<SlotId> = Vec::with_capacity(paths.len());
         for id in &paths {
             let outcome = self.rib.update(*id, &self.interner);
-            if let (Some(next_hops), Some(prefix)) = (outcome.fib, self.rib.prefix(*id)) {
+            if self.config.fib
+                && let (Some(next_hops), Some(prefix)) = (outcome.fib, self.rib.prefix(*id))
+            {
                 self.outputs.push_back(Output::Fib(FibUpdate { prefix, next_hops }));
             }
             if outcome.chosen {

@@ -41,7 +41,8 @@ pub(crate) async fn run(config: Config, path: &Path) -> anyhow::Result<()> {
     let events = watch(Monitor::open().context("cannot watch the kernel")?);
     // Routes of a former run forward until peers have sent theirs again (RFC 4724).
     let restarting = config.install_routes && routes.has_routes();
-    let speaker_config = SpeakerConfig { restarting, ..config.speaker.clone() };
+    let fib = config.install_routes;
+    let speaker_config = SpeakerConfig { restarting, fib, ..config.speaker.clone() };
     let options = Options { listen: config.listen.clone(), seed: seed() };
     let (speaker, fib) = driver::spawn(speaker_config, options)?;
     if let Some(socket) = &config.status_socket {
@@ -146,7 +147,8 @@ impl Daemon {
     fn reload(&mut self, path: &Path, restarting: bool) -> anyhow::Result<()> {
         match config::read(path) {
             Ok(new) => {
-                let speaker = SpeakerConfig { restarting, ..new.speaker.clone() };
+                let fib = self.config.install_routes;
+                let speaker = SpeakerConfig { restarting, fib, ..new.speaker.clone() };
                 self.speaker.configure(speaker)?;
                 if new.listen != self.config.listen
                     || new.install_routes != self.config.install_routes
