@@ -6,7 +6,7 @@ use super::{ConnectionId, Speaker};
 use crate::{
     attr::{
         self, AttrId, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
-        decode_next_hop,
+        decode_next_hop, flag,
     },
     config::PeerConfig,
     filter::{Action, Source, Subject},
@@ -319,12 +319,13 @@ fn without_multiprotocol<'a>(parts: &Parts<'a>) -> Cow<'a, [u8]> {
     }
     let mut bytes = Vec::with_capacity(parts.section.len());
     for attribute in attributes(parts.section).map_while(Result::ok) {
-        // Wrong flags are a fault and must not hit the cache: they count.
-        bytes.extend([attribute.flags, attribute.code]);
-        if !matches!(attribute.code, MP_REACH | MP_UNREACH) {
-            bytes.extend(u16::try_from(attribute.value.len()).unwrap_or(0).to_be_bytes());
-            bytes.extend_from_slice(attribute.value);
-        }
+        // Wrong flags are a fault and must not hit the cache: they count. So the attribute stays, without its value.
+        let is_multiprotocol = matches!(attribute.code, MP_REACH | MP_UNREACH);
+        let value = if is_multiprotocol { &[] } else { attribute.value };
+        // What is stored is decoded again: the length must be where the flags say.
+        bytes.extend([attribute.flags | flag::EXTENDED_LENGTH, attribute.code]);
+        bytes.extend(u16::try_from(value.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(value);
     }
     Cow::Owned(bytes)
 }

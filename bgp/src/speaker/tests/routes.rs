@@ -123,6 +123,31 @@ fn ipv6_routes_over_an_ipv4_session() {
     expect!["10.1.0.0/16 via 10.0.0.1\n"].assert_eq(&lab.fib(1));
 }
 
+/// Stored once as bytes without MP_REACH_NLRI, and read again for policy, for loop checks and for the next peer.
+#[test]
+fn attributes_of_ipv6_routes_travel() {
+    let mut configs = mesh_configs(&[1, 2, 1], &[(0, 1), (1, 2)]);
+    for (config, own) in configs.iter_mut().zip(1..) {
+        for peer in &mut config.peers {
+            peer.families = Families::BOTH;
+            peer.next_hop_ipv6 = Some(format!("2001:db8::{own}").parse().unwrap());
+        }
+    }
+    let mut lab = Lab::new(configs);
+    let tagged: Community = "1:100".parse().unwrap();
+    let route = LocalRoute { communities: vec![tagged], med: Some(5), ..LocalRoute::default() };
+    lab.speaker(0).originate(prefix("2001:db8:1::/48"), route);
+    lab.run(5);
+    let rib = lab.speaker(1).snapshot(true).rib;
+    let attributes = &rib[0].paths[0].attributes;
+    assert_eq!((attributes.as_path.to_string(), attributes.med), ("1".into(), Some(5)));
+    assert_eq!(attributes.communities, [tagged]);
+    let rib = lab.speaker(2).snapshot(true).rib;
+    let path = &rib[0].paths[0];
+    assert_eq!(path.attributes.as_path.to_string(), "2 1");
+    assert_eq!(path.usage, Usage::Rejected("our own AS is in the path"));
+}
+
 #[test]
 fn many_routes_are_packed() {
     let mut lab = Lab::pair(1, 2);
