@@ -129,15 +129,16 @@ impl Group {
     }
 }
 
-/// Runs what the options ask for; `progress` is told every step. Fails only when it is interrupted or cannot make its
+/// Runs what the options ask for; `progress` is told every step, `emit` gets a scenario's figures as soon as all speakers
+/// have been through it. Fails only when it is interrupted or cannot make its
 /// surroundings: what goes wrong with a speaker is a row.
 pub fn run(
     speakers: &[Speaker],
     options: &Options,
     interrupt: &Interrupt,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<Section>> {
-    let mut sections = Vec::new();
+    emit: &mut dyn FnMut(Section),
+) -> Result<()> {
     for group in GROUPS {
         let mut wanted = group.scenarios();
         wanted.retain(|scenario| options.scenarios.contains(scenario));
@@ -157,7 +158,7 @@ pub fn run(
         }
         for scenario in wanted {
             let rows = outcomes.iter().map(|(speaker, runs)| row(&speaker.name, scenario, runs));
-            sections.push(Section {
+            emit(Section {
                 name: scenario.name(),
                 what: scenario.what(),
                 baseline: "BIRD",
@@ -166,7 +167,7 @@ pub fn run(
             });
         }
     }
-    Ok(sections)
+    Ok(())
 }
 
 fn row(subject: &str, scenario: Scenario, runs: &[Outcome]) -> Row {

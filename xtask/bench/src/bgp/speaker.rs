@@ -98,9 +98,9 @@ impl Speaker {
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         // OpenBGPD reads no configuration that others could.
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
-        if let (SpeakerKind::Openbgpd, Ok(Some(user))) = (self.kind, User::from_name("_bgpd")) {
+        if let (SpeakerKind::Openbgpd, Ok(Some(user))) = (self.kind, User::from_name("_openbgpd")) {
             // It locks itself into its user's home, which only Debian's service makes.
-            fs::create_dir_all(user.dir).context("cannot make the home of _bgpd")?;
+            fs::create_dir_all(user.dir).context("cannot make the home of _openbgpd")?;
         }
         let mut daemon =
             Daemon::start(pair, &mut self.command(&config, folder), &folder.join("log"))?;

@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum as _};
 use voile_bench::{
     bgp::{Options, Scenario, Speaker, SpeakerKind, run},
     interrupt::Interrupt,
-    report,
+    report::{self, Section},
 };
 
 /// Drive every BGP speaker of this machine with the same peers and print time, processor time, memory and ratios
@@ -80,14 +80,20 @@ fn bench(args: Args) -> Result<()> {
         limit: Duration::from_secs(args.timeout),
         idle: Duration::from_secs(args.idle_seconds),
     };
-    let sections = run(&speakers, &options, &interrupt, &mut say)?;
-    if args.output == "json" {
+    let json = args.output == "json";
+    if !json {
+        println!("{}; medians of {} runs\n", report::machine(), args.runs);
+    }
+    let mut sections = Vec::new();
+    let mut emit = |section: Section| {
+        if !json {
+            println!("{}", section.table());
+        }
+        sections.push(section);
+    };
+    let result = run(&speakers, &options, &interrupt, &mut say, &mut emit);
+    if json {
         println!("{:#}", report::suite("bgp", &sections));
-        return Ok(());
     }
-    println!("{}; medians of {} runs\n", report::machine(), args.runs);
-    for section in &sections {
-        println!("{}", section.table());
-    }
-    Ok(())
+    result
 }
