@@ -19,6 +19,8 @@ use crate::{interrupt::Interrupt, process::Daemon};
 const BUFFER: usize = 256 * 1024;
 /// How often timers are looked at.
 const TICK_MILLISECONDS: u16 = 20;
+/// How many sessions are made at once where that is not what is measured: no speaker's queue overflows.
+const GENTLE: usize = 4;
 /// How long everything must stay exact before it counts: late withdrawals would show.
 const SETTLE: Duration = Duration::from_millis(300);
 
@@ -33,6 +35,8 @@ pub(crate) struct Load<'a> {
     next_tick: Instant,
     /// Announce as soon as a session is up.
     eager: bool,
+    /// How many sessions may be in the making at once.
+    opening: usize,
     interrupt: &'a Interrupt,
 }
 
@@ -49,14 +53,16 @@ impl<'a> Load<'a> {
             events: vec![EpollEvent::empty(); 512],
             next_tick: now,
             eager: false,
+            opening: GENTLE,
             interrupt,
         })
     }
 
-    /// Runs until every session is up; returns how long that took.
-    pub(crate) fn establish(&mut self, daemon: &mut Daemon, limit: Duration) -> Result<Duration> {
+    /// Runs until every session is up. They are made a few at a time.
+    pub(crate) fn establish(&mut self, daemon: &mut Daemon, limit: Duration) -> Result<()> {
         let start = Instant::now();
-        self.run(daemon, start, limit, |load| load.peers.iter().all(Peer::is_established))
+        self.run(daemon, start, limit, |load| load.peers.iter().all(Peer::is_established))?;
+        Ok(())
     }
 
     /// Lets everyone announce at once; returns how long it took until everyone holds everything.
@@ -98,7 +104,7 @@ impl<'a> Load<'a> {
         for peer in &mut self.peers {
             peer.reset(start);
         }
-        self.eager = true;
+        (self.eager, self.opening) = (true, usize::MAX);
         let sessions =
             self.run(daemon, start, limit, |load| load.peers.iter().all(Peer::is_established))?;
         let tables = self.converge(daemon, start, limit)?;
@@ -159,7 +165,11 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Where sessions are made one by one a lost one is a fault; where all come at once it is made again and costs time.
     fn sessions_must_hold(&self) -> Result<()> {
+        if self.opening > GENTLE {
+            return Ok(());
+        }
         match self.peers.iter().find_map(|peer| peer.lost.as_ref()) {
             Some(lost) => bail!("{lost}"),
             None => Ok(()),
@@ -167,10 +177,14 @@ impl<'a> Load<'a> {
     }
 
     fn complaint(&self) -> String {
-        let behind = |peer: &&Peer| !peer.is_established() || !peer.table.is_exact();
-        let count = self.peers.iter().filter(behind).count();
-        let first = self.peers.iter().find(behind).map(Peer::complaint).unwrap_or_default();
-        format!("{count} of {} peers are behind; {first}", self.peers.len())
+        let down: Vec<&Peer> = self.peers.iter().filter(|peer| !peer.is_established()).collect();
+        if let Some(first) = down.first() {
+            let all = self.peers.len();
+            return format!("{} of {all} sessions are not up; {}", down.len(), first.complaint());
+        }
+        let behind: Vec<&Peer> = self.peers.iter().filter(|peer| !peer.table.is_exact()).collect();
+        let first = behind.first().map(|peer| peer.complaint()).unwrap_or_default();
+        format!("{} of {} peers are behind; {first}", behind.len(), self.peers.len())
     }
 
     fn send(&mut self, index: usize) {
@@ -205,6 +219,7 @@ impl<'a> Load<'a> {
             let Some(event) = self.events.get(place).copied() else { break };
             self.serve(usize::try_from(event.data()).unwrap_or(usize::MAX), event.events(), now);
         }
+        self.connect(now)?;
         if now >= self.next_tick {
             self.next_tick = now + Duration::from_millis(u64::from(TICK_MILLISECONDS));
             self.tick(daemon, now)?;
@@ -236,15 +251,28 @@ impl<'a> Load<'a> {
         }
         for index in 0..self.peers.len() {
             let Some(peer) = self.peers.get_mut(index) else { break };
-            if matches!(peer.state, State::Down(due) if now >= due) {
-                peer.connect(now).context("cannot make a socket")?;
-                self.watch(index, true);
-                continue;
-            }
+            peer.lose_patience(now);
             let before = peer.wants_write();
             peer.keep_alive(now);
             if peer.wants_write() != before {
                 self.watch(index, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the connections that are due.
+    fn connect(&mut self, now: Instant) -> Result<()> {
+        let mut opening = self.peers.iter().filter(|peer| peer.is_opening()).count();
+        for index in 0..self.peers.len() {
+            if opening >= self.opening {
+                break;
+            }
+            let Some(peer) = self.peers.get_mut(index) else { break };
+            if matches!(peer.state, State::Down(due) if now >= due) {
+                peer.connect(now).context("cannot make a socket")?;
+                self.watch(index, true);
+                opening += 1;
             }
         }
         Ok(())

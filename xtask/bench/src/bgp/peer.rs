@@ -20,6 +20,9 @@ use super::{
 
 /// How long a refused peer waits before it tries again.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a peer waits for the answer to its OPEN before it tries again. Connections that overflowed the speaker's
+/// queue look connected from here and would hang for minutes.
+const PATIENCE: Duration = Duration::from_secs(10);
 const BGP_PORT: u16 = 179;
 
 /// How far a session is.
@@ -51,6 +54,8 @@ pub(crate) struct Peer {
     /// Between two KEEPALIVEs, once negotiated.
     interval: Duration,
     next_keepalive: Instant,
+    /// When it started its connection.
+    started: Instant,
     /// The part of a message that has come so far.
     partial: Vec<u8>,
     /// Small messages of the session, before `bulk`.
@@ -72,6 +77,7 @@ impl Peer {
             hold_time,
             interval: Duration::from_secs(30),
             next_keepalive: now,
+            started: now,
             partial: Vec::new(),
             control: Vec::new(),
             bulk: None,
@@ -98,6 +104,7 @@ impl Peer {
 
     /// Starts a connection; the caller registers the new socket.
     pub(crate) fn connect(&mut self, now: Instant) -> io::Result<()> {
+        self.started = now;
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
         setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
@@ -148,6 +155,18 @@ impl Peer {
     /// Whether there is something to write, or a connection to be finished.
     pub(crate) fn wants_write(&self) -> bool {
         self.state == State::Connecting || !self.control.is_empty() || self.bulk.is_some()
+    }
+
+    /// Whether its session is being made right now.
+    pub(crate) fn is_opening(&self) -> bool {
+        !matches!(self.state, State::Down(_) | State::Established)
+    }
+
+    /// Gives up a session that gets no answer.
+    pub(crate) fn lose_patience(&mut self, now: Instant) {
+        if self.state == State::OpenSent && now.duration_since(self.started) > PATIENCE {
+            self.down(now, "no answer to its OPEN");
+        }
     }
 
     /// Queues a KEEPALIVE when it is due; the first one at a moment of its own, so that not all send at once.

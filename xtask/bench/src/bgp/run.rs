@@ -58,17 +58,17 @@ impl Scenario {
 
     fn columns(self) -> Vec<Column> {
         let column = |key, title, unit, ratio| Column { key, title, unit, ratio };
-        let sessions = column("sessions_seconds", "sessions up", Unit::Seconds, false);
+        let sessions = column("sessions_seconds", "sessions up", Unit::Seconds, true);
         let seconds = column("seconds", "everyone has all", Unit::Seconds, true);
         let cpu = column("cpu_seconds", "CPU", Unit::Seconds, true);
         let memory = column("peak_rss_kib", "peak RSS", Unit::Kib, true);
         match self {
             Self::Idle500 | Self::Keepalive500 => {
                 let cpu = column("cpu_percent", "CPU of one", Unit::Percent, true);
-                vec![sessions, cpu, memory]
+                vec![cpu, memory]
             }
-            Self::Reconnect => vec![Column { ratio: true, ..sessions }, seconds, cpu, memory],
-            _ => vec![sessions, seconds, cpu, memory],
+            Self::Reconnect => vec![sessions, seconds, cpu, memory],
+            _ => vec![seconds, cpu, memory],
         }
     }
 }
@@ -226,7 +226,7 @@ fn stages(
 ) -> Result<()> {
     let limit = options.limit;
     let mut load = Load::new(plan, interrupt)?;
-    let sessions = load.establish(daemon, limit)?.as_secs_f64();
+    load.establish(daemon, limit)?;
     // What a speaker does once after its sessions came up belongs to no scenario.
     load.idle(daemon, Duration::from_secs(1))?;
     let before = daemon.usage();
@@ -234,24 +234,24 @@ fn stages(
         load.idle(daemon, options.idle)?;
         let (cpu, peak) = spent(before, daemon.usage());
         let percent = 100.0 * cpu / options.idle.as_secs_f64();
-        outcome.push((scenario, Ok(vec![sessions, percent, peak])));
+        outcome.push((scenario, Ok(vec![percent, peak])));
         return Ok(());
     }
     let took = load.announce(daemon, limit)?.as_secs_f64();
     let (cpu, peak) = spent(before, daemon.usage());
     match group {
         Group::Internet { scenario, .. } => {
-            outcome.push((scenario, Ok(vec![sessions, took, cpu, peak])));
+            outcome.push((scenario, Ok(vec![took, cpu, peak])));
             if options.scenarios.contains(&Scenario::Withdraw) && scenario == Scenario::Dfz10 {
                 let (bytes, expected) = plan.withdrawal();
                 let before = daemon.usage();
                 let took = load.withdraw(daemon, bytes, expected, limit)?.as_secs_f64();
                 let (cpu, peak) = spent(before, daemon.usage());
-                outcome.push((Scenario::Withdraw, Ok(vec![sessions, took, cpu, peak])));
+                outcome.push((Scenario::Withdraw, Ok(vec![took, cpu, peak])));
             }
         }
         Group::Reflector | Group::Idle { .. } => {
-            outcome.push((Scenario::Rr500, Ok(vec![sessions, took, cpu, peak])));
+            outcome.push((Scenario::Rr500, Ok(vec![took, cpu, peak])));
             if options.scenarios.contains(&Scenario::Reconnect) {
                 let before = daemon.usage();
                 let (up, all) = load.reconnect(daemon, limit)?;
