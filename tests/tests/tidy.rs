@@ -22,8 +22,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("node", &["api", "store", "bgp", "ipam", "felix", "cni", "kernel"]),
     ("lab", &["api", "store", "bgp", "ipam", "felix", "cni", "kernel", "node"]),
     ("xtask", &[]),
-    // Programs that measure: they drive the others as processes, over the kernel's rim.
-    ("xtask/bench", &["kernel"]),
+    // Programs that measure: they drive the others as processes, over the kernel's rim, and the allocator in place.
+    ("xtask/bench", &["kernel", "api", "store", "ipam"]),
 ];
 
 /// Dependencies that only a feature may bring in.

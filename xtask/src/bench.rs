@@ -25,6 +25,8 @@ pub(crate) struct BenchArgs {
 enum Suite {
     /// BGP speakers: convergence, processor time and memory beside BIRD 2, FRR, GoBGP and OpenBGPD
     Bgp(Rest),
+    /// Addresses: round trips, time and memory over a datastore that takes 5 ms for each call
+    Ipam(Rest),
 }
 
 /// What goes to the suite's program, which has its own `--help`. `--no-build` stays here: measure what is there.
@@ -39,13 +41,14 @@ struct Rest {
 impl Suite {
     fn rest(&self) -> &[String] {
         match self {
-            Self::Bgp(rest) => &rest.rest,
+            Self::Bgp(rest) | Self::Ipam(rest) => &rest.rest,
         }
     }
 
     fn program(&self) -> &'static str {
         match self {
             Self::Bgp(_) => "bench-bgp",
+            Self::Ipam(_) => "bench-ipam",
         }
     }
 
@@ -53,12 +56,14 @@ impl Suite {
     fn build(&self) -> &'static [&'static str] {
         match self {
             Self::Bgp(_) => &["-p", "bgp", "--features", "bgp/bgpd", "--bin", "voile-bgpd"],
+            Self::Ipam(_) => &["--features", "voile-bench/ipam"],
         }
     }
 
     fn packages(&self) -> &'static [packages::Program] {
         match self {
             Self::Bgp(_) => packages::BENCH_BGP,
+            Self::Ipam(_) => &[],
         }
     }
 }
@@ -69,14 +74,14 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let no_build = take(&mut rest, "--no-build");
     let help = rest.iter().any(|word| word == "--help" || word == "-h");
     if !help {
-        ensure!(packages::nix_root(), "namespaces are needed: run as root");
+        let rootless = matches!(args.suite, Suite::Ipam(_));
+        ensure!(rootless || packages::nix_root(), "namespaces are needed: run as root");
         // What cannot be installed is named there, and missing in the tables.
         packages::ensure(args.suite.packages())?;
     }
     let program = target_dir().join("release").join(args.suite.program());
     if !no_build {
-        let what: &[&str] = if help { &[] } else { args.suite.build() };
-        build(args.suite.program(), what)?;
+        build(args.suite.program(), args.suite.build())?;
     }
     Err(Command::new(&program).args(rest).exec())
         .with_context(|| format!("cannot run {}", program.display()))

@@ -10,6 +10,8 @@
 
 pub mod bgp;
 pub mod interrupt;
+#[cfg(feature = "ipam")]
+pub mod ipam;
 pub mod link;
 pub mod process;
 pub mod report;
