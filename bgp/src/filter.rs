@@ -203,6 +203,13 @@ impl Policy {
         Self { filters: Vec::new(), default: Action::Reject }
     }
 
+    /// Nothing passes, because nobody said what may (RFC 8212 §2).
+    pub fn absent() -> Self {
+        let name = "'no policy is configured (RFC 8212)'".to_owned();
+        let filter = Filter { name, rules: vec![Rule::new(Action::Reject)] };
+        Self { filters: vec![Arc::new(filter)], default: Action::Reject }
+    }
+
     /// Judges a route.
     pub fn judge(&self, subject: &Subject<'_>) -> Verdict<'_> {
         for filter in &self.filters {

@@ -62,6 +62,8 @@ pub struct Speaker {
     down: Vec<InterfaceDown>,
     outputs: VecDeque<Output>,
     stopped: bool,
+    /// This process came back while forwarding went on, whatever later configurations say.
+    restarted: bool,
     /// Counted by the kernel (see [`Speaker::set_refused_segments`]).
     refused_segments: u64,
 }
@@ -86,6 +88,7 @@ impl Speaker {
             down: Vec::new(),
             outputs: VecDeque::new(),
             stopped: false,
+            restarted: config.restarting,
             refused_segments: 0,
             // The rest comes with `configure`, as every later change does.
             config: SpeakerConfig::new(config.local_as, config.router_id),
@@ -139,7 +142,7 @@ impl Speaker {
             router_id: self.config.router_id,
             restart_time: self.config.restart_time,
             restarting,
-            forwarding: self.config.restarting || peer.was_established,
+            forwarding: self.restarted || peer.was_established,
             without_capabilities: peer.without_capabilities,
         }
     }

@@ -26,7 +26,7 @@ pub struct Lan(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     hosts: Vec<Namespace>,
-    _switch: Namespace,
+    switch: Namespace,
     dir: tempfile::TempDir,
 }
 
@@ -50,7 +50,7 @@ impl Lan {
             std::fs::create_dir(dir.path().join(format!("host{number}"))).unwrap();
             host
         });
-        Self(Arc::new(Inner { hosts: hosts.collect(), _switch: switch, dir }))
+        Self(Arc::new(Inner { hosts: hosts.collect(), switch, dir }))
     }
 
     /// Returns the namespace of a host; the first one is 1.
@@ -83,6 +83,21 @@ impl Lan {
         self.host(number).spawn(&mut command, &log)
     }
 
+    /// Drops what goes to and comes from a host; its link keeps its carrier.
+    pub fn block(&self, number: usize) {
+        self.set_port(number, "disabled");
+    }
+
+    /// Lets it through again.
+    pub fn unblock(&self, number: usize) {
+        self.set_port(number, "forwarding");
+    }
+
+    fn set_port(&self, number: usize, state: &str) {
+        let port = format!("p{number}");
+        let _ = self.0.switch.output("bridge", &["link", "set", "dev", &port, "state", state]);
+    }
+
     /// Returns the routes of a host that BGP put there, as `ip route` prints them.
     #[must_use]
     pub fn routes(&self, number: usize) -> String {
@@ -107,7 +122,7 @@ impl Voile {
     pub fn start(lan: &Lan, host: usize, asn: u32, body: &str) -> Self {
         let head = format!(
             "[router]\nas = {asn}\nrouter-id = \"10.0.0.{host}\"\nstatus-socket = \"{}\"\n\
-             listen = [\"0.0.0.0:179\", \"[::]:179\"]\n",
+             listen = [\"0.0.0.0:179\", \"[::]:179\"]\nebgp-requires-policy = false\n",
             lan.folder(host).join("status.sock").display()
         );
         let config = lan.file(host, "bgpd.toml", &format!("{head}{body}"));

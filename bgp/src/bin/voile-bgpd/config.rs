@@ -1,5 +1,11 @@
 //! The configuration file, and what it means to the speaker.
 
+mod filter;
+mod peer;
+mod problem;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -7,22 +13,24 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use bgp::{
-    Asn, Community, Families, LargeCommunity, LocalRoute, PeerConfig, PeerType, Prefix, RouterId,
-    SpeakerConfig,
-    config::{BGP_PORT, NextHopMode},
-    filter::{
-        Action, AnyCommunity, Filter, LengthRange, Operation, Policy, PrefixMatch, PrefixOperator,
-        Rule, Source,
-    },
+    Asn, Community, LargeCommunity, LocalRoute, Prefix, RouterId, SpeakerConfig, config::BGP_PORT,
 };
 use serde::Deserialize;
+use toml::Spanned;
 
-use crate::fields::{HoldTime, Seconds, Text};
+use self::{
+    filter::FilterSection,
+    peer::{Meaning, PeerSection, Surroundings},
+    problem::Problems,
+};
+use crate::fields::{Network, Seconds, Text};
 
 /// Metric of routes in the kernel, as Calico uses it.
 const METRIC: u32 = 1024;
+/// Twelve bits (RFC 4724 §3).
+const LONGEST_RESTART: u64 = 4095;
 
 /// What the file means.
 #[derive(Debug, Clone)]
@@ -43,7 +51,7 @@ struct File {
     #[serde(default)]
     network: Vec<NetworkSection>,
     #[serde(default)]
-    peer: Vec<PeerSection>,
+    peer: Vec<Spanned<PeerSection>>,
     #[serde(default)]
     filter: Vec<FilterSection>,
 }
@@ -51,13 +59,15 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RouterSection {
-    r#as: Text<Asn>,
-    router_id: Text<RouterId>,
+    r#as: Spanned<Text<Asn>>,
+    router_id: Spanned<Text<RouterId>>,
     cluster_id: Option<Text<RouterId>>,
     listen: Option<Vec<Text<SocketAddr>>>,
-    max_paths: Option<usize>,
+    max_paths: Option<Spanned<usize>>,
     multipath_relax: Option<bool>,
-    restart_time: Option<Seconds>,
+    restart_time: Option<Spanned<Seconds>>,
+    deferral_time: Option<Seconds>,
+    ebgp_requires_policy: Option<bool>,
     #[serde(default)]
     install_routes: bool,
     #[serde(default)]
@@ -69,7 +79,7 @@ struct RouterSection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct NetworkSection {
-    prefix: Text<Prefix>,
+    prefix: Network,
     #[serde(default)]
     communities: Vec<Text<Community>>,
     #[serde(default)]
@@ -78,159 +88,54 @@ struct NetworkSection {
     local_pref: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FamilyName {
-    Ipv4,
-    Ipv6,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum NextHopName {
-    Auto,
-    #[serde(rename = "self")]
-    Own,
-    Keep,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ActionName {
-    Accept,
-    Reject,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct PeerSection {
-    name: Option<String>,
-    address: Text<IpAddr>,
-    r#as: Text<Asn>,
-    port: Option<u16>,
-    local_as: Option<Text<Asn>>,
-    local_address: Option<Text<IpAddr>>,
-    interface: Option<String>,
-    #[serde(default)]
-    passive: bool,
-    #[serde(default)]
-    shutdown: bool,
-    password: Option<String>,
-    ttl_security: Option<u8>,
-    ttl: Option<u8>,
-    families: Option<Vec<FamilyName>>,
-    hold_time: Option<HoldTime>,
-    keepalive_time: Option<Seconds>,
-    connect_retry: Option<Seconds>,
-    delay_open: Option<Seconds>,
-    idle_hold: Option<Seconds>,
-    idle_hold_max: Option<Seconds>,
-    graceful_restart: Option<bool>,
-    stale_time: Option<Seconds>,
-    extended_message: Option<bool>,
-    local_pref: Option<u32>,
-    next_hop: Option<NextHopName>,
-    next_hop_ipv4: Option<Text<std::net::Ipv4Addr>>,
-    next_hop_ipv6: Option<Text<std::net::Ipv6Addr>>,
-    #[serde(default)]
-    route_reflector_client: bool,
-    allow_own_as: Option<usize>,
-    max_prefixes: Option<usize>,
-    #[serde(default)]
-    import: Vec<String>,
-    #[serde(default)]
-    export: Vec<String>,
-    import_default: Option<ActionName>,
-    export_default: Option<ActionName>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct FilterSection {
-    name: String,
-    rule: Vec<RuleSection>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum MatchName {
-    Equal,
-    NotEqual,
-    In,
-    NotIn,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SourceName {
-    Local,
-    Peers,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum PeerTypeName {
-    External,
-    Internal,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RuleSection {
-    action: ActionName,
-    prefix: Option<Text<Prefix>>,
-    r#match: Option<MatchName>,
-    min_length: Option<u8>,
-    max_length: Option<u8>,
-    source: Option<SourceName>,
-    peer_type: Option<PeerTypeName>,
-    #[serde(default)]
-    communities: Vec<Text<Community>>,
-    #[serde(default)]
-    large_communities: Vec<Text<LargeCommunity>>,
-    #[serde(default)]
-    as_path_prefix: Vec<Text<Asn>>,
-    #[serde(default)]
-    add_communities: Vec<Text<Community>>,
-    #[serde(default)]
-    add_large_communities: Vec<Text<LargeCommunity>>,
-    #[serde(default)]
-    prepend_as_path: Vec<Text<Asn>>,
-    set_local_pref: Option<u32>,
-    set_med: Option<u32>,
-}
-
 /// Reads a file. An error names the file, and the line and field if it has one.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&text).with_context(|| path.display().to_string())
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+        anyhow!("{}: line {line} is not UTF-8 text; save the file as UTF-8", path.display())
+    })?;
+    let config = parse(&text, &own_addresses()).with_context(|| path.display().to_string())?;
+    let peers = config.speaker.peers.iter();
+    let templates = config.speaker.groups.iter().map(|group| &group.template);
+    for peer in peers.chain(templates) {
+        peer::warn_without_policy(peer, config.speaker.local_as);
+    }
+    Ok(config)
 }
 
-pub(crate) fn parse(text: &str) -> anyhow::Result<Config> {
+/// The addresses of this machine; none if they cannot be read, because that only weakens a check.
+fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| interface.address);
+    addresses
+        .filter_map(|address| match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+            (None, Some(v6)) => Some(IpAddr::V6(v6.ip())),
+            (None, None) => None,
+        })
+        .collect()
+}
+
+/// Reads the text of a file on a machine with these addresses.
+pub(crate) fn parse(text: &str, own: &[IpAddr]) -> anyhow::Result<Config> {
     let file: File = toml::from_str(text)?;
+    let mut problems = Problems::new(text);
     let mut filters = BTreeMap::new();
     for section in file.filter {
-        let name = section.name.clone();
-        if filters.insert(name.clone(), Arc::new(filter(section))).is_some() {
-            bail!("two filters are called '{name}'");
+        let (place, name) = (section.name.span(), section.name.get_ref().clone());
+        let filter = Arc::new(filter::filter(section, &mut problems));
+        if filters.insert(name.clone(), filter).is_some() {
+            problems.add(&place, "filter", format!("two filters are called '{name}'"));
         }
     }
-    let mut speaker = SpeakerConfig::new(file.router.r#as.0, file.router.router_id.0);
-    apply_router(&file.router, &mut speaker);
-    let mut names = BTreeSet::new();
-    for section in file.peer {
-        let peer = peer(section, &filters)?;
-        if !names.insert(peer.name.clone()) {
-            bail!("two peers are called '{}'; give them different names", peer.name);
-        }
-        speaker.peers.push(peer);
-    }
-    let listen = match file.router.listen {
-        Some(listen) => listen.into_iter().map(|address| address.0).collect(),
+    let speaker = router(&file.router, &mut problems);
+    let listen = match &file.router.listen {
+        Some(listen) => listen.iter().map(|address| address.0).collect(),
         None => bgp::driver::Options::on_port(BGP_PORT).listen,
     };
-    Ok(Config {
+    let mut config = Config {
         speaker,
         networks: file.network.into_iter().map(network).collect(),
         listen,
@@ -238,20 +143,101 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<Config> {
         redistribute_connected: file.router.redistribute_connected,
         metric: file.router.metric.unwrap_or(METRIC),
         status_socket: file.router.status_socket,
-    })
+    };
+    let around = Surroundings {
+        filters: &filters,
+        local_as: config.speaker.local_as,
+        requires_policy: file.router.ebgp_requires_policy.unwrap_or(true),
+    };
+    let mut taken = Taken::default();
+    for section in file.peer {
+        let place = section.span();
+        let Some(meaning) = peer::peer(section, &around, &mut problems) else { continue };
+        if let Err(what) = taken.check(&meaning, &config.listen, own) {
+            problems.add(&place, &format!("peer '{}'", meaning.name()), what);
+        }
+        match meaning {
+            Meaning::Peer(peer) => config.speaker.peers.push(peer),
+            Meaning::Group(group) => config.speaker.groups.push(group),
+        }
+    }
+    problems.or(config)
 }
 
-fn replace<T>(place: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *place = value;
+/// Names and addresses that are in use.
+#[derive(Debug, Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    peers: BTreeMap<(IpAddr, Option<String>), String>,
+}
+
+impl Taken {
+    fn check(
+        &mut self,
+        meaning: &Meaning,
+        listen: &[SocketAddr],
+        own: &[IpAddr],
+    ) -> Result<(), String> {
+        if !self.names.insert(meaning.name().to_owned()) {
+            return Err("two peers have this name; give them different ones".to_owned());
+        }
+        let Meaning::Peer(peer) = meaning else { return Ok(()) };
+        let (address, port) = (peer.address, peer.port);
+        let is_us = |socket: &SocketAddr| {
+            let any = socket.ip().is_unspecified() && socket.is_ipv4() == address.is_ipv4();
+            socket.port() == port && (socket.ip() == address || any && own.contains(&address))
+        };
+        if listen.iter().any(is_us) || peer.local_address == Some(address) {
+            return Err(format!("{address} is an address of this router itself"));
+        }
+        let interface = peer.interface.clone().filter(|_| match address {
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        });
+        match self.peers.insert((address, interface), peer.name.clone()) {
+            Some(other) => Err(format!("{address} is the address of peer '{other}' already")),
+            None => Ok(()),
+        }
     }
 }
 
-fn apply_router(section: &RouterSection, speaker: &mut SpeakerConfig) {
+fn router(section: &RouterSection, problems: &mut Problems<'_>) -> SpeakerConfig {
+    let (asn, router_id) = (section.r#as.get_ref().0, section.router_id.get_ref().0);
+    match asn {
+        Asn(0) => {
+            problems.add(&section.r#as.span(), "router, as", "AS 0 belongs to nobody (RFC 7607)");
+        }
+        Asn::TRANS => {
+            problems.add(&section.r#as.span(), "router, as", "AS 23456 is reserved (RFC 6793)");
+        }
+        _ => (),
+    }
+    if router_id.0 == 0 {
+        let what = "0.0.0.0 is no identifier (RFC 6286); an address of this router is one";
+        problems.add(&section.router_id.span(), "router, router-id", what);
+    }
+    let mut speaker = SpeakerConfig::new(asn, router_id);
     speaker.cluster_id = section.cluster_id.as_ref().map(|id| id.0);
-    replace(&mut speaker.max_paths, section.max_paths);
-    replace(&mut speaker.multipath_relax, section.multipath_relax);
-    replace(&mut speaker.restart_time, section.restart_time.map(|time| time.0));
+    if let Some(paths) = &section.max_paths {
+        speaker.max_paths = *paths.get_ref();
+        if speaker.max_paths == 0 {
+            problems.add(&paths.span(), "router, max-paths", "at least 1 path is needed");
+        }
+    }
+    if let Some(relax) = section.multipath_relax {
+        speaker.multipath_relax = relax;
+    }
+    if let Some(time) = &section.restart_time {
+        speaker.restart_time = time.get_ref().0;
+        if speaker.restart_time.as_secs() > LONGEST_RESTART {
+            let what = "it is at most 4095 seconds (RFC 4724)";
+            problems.add(&time.span(), "router, restart-time", what);
+        }
+    }
+    if let Some(time) = section.deferral_time {
+        speaker.deferral_time = time.0;
+    }
+    speaker
 }
 
 fn network(section: NetworkSection) -> (Prefix, LocalRoute) {
@@ -263,172 +249,4 @@ fn network(section: NetworkSection) -> (Prefix, LocalRoute) {
         ..LocalRoute::default()
     };
     (section.prefix.0, route)
-}
-
-fn peer(
-    section: PeerSection,
-    filters: &BTreeMap<String, Arc<Filter>>,
-) -> anyhow::Result<PeerConfig> {
-    let address = section.address.0;
-    let name = section.name.unwrap_or_else(|| address.to_string());
-    let policy = |names: &[String], default: Option<ActionName>, field: &str| {
-        let found = names.iter().map(|wanted| {
-            filters
-                .get(wanted)
-                .cloned()
-                .with_context(|| format!("peer '{name}', {field}: there is no filter '{wanted}'"))
-        });
-        let default = default.unwrap_or(ActionName::Accept).into();
-        anyhow::Ok(Policy { filters: found.collect::<Result<_, _>>()?, default })
-    };
-    let import = policy(&section.import, section.import_default, "import")?;
-    let export = policy(&section.export, section.export_default, "export")?;
-    if section.password.as_ref().is_some_and(|password| password.is_empty() || password.len() > 80)
-    {
-        bail!("peer '{name}', password: TCP MD5 takes 1 to 80 octets");
-    }
-    let mut peer = PeerConfig::new(name, address, section.r#as.0);
-    peer.local_as = section.local_as.map(|asn| asn.0);
-    peer.local_address = section.local_address.map(|address| address.0);
-    peer.interface = section.interface;
-    peer.passive = section.passive;
-    peer.shutdown = section.shutdown;
-    peer.password = section.password;
-    peer.ttl_security = section.ttl_security;
-    peer.ttl = section.ttl;
-    peer.route_reflector_client = section.route_reflector_client;
-    peer.max_prefixes = section.max_prefixes;
-    peer.keepalive_time = section.keepalive_time.map(|time| time.0);
-    peer.delay_open = section.delay_open.map(|time| time.0);
-    peer.next_hop_ipv4 = section.next_hop_ipv4.map(|address| address.0.into());
-    peer.next_hop_ipv6 = section.next_hop_ipv6.map(|address| address.0.into());
-    (peer.import, peer.export) = (import, export);
-    replace(&mut peer.port, section.port);
-    replace(&mut peer.hold_time, section.hold_time.map(|time| time.0));
-    replace(&mut peer.connect_retry, section.connect_retry.map(|time| time.0));
-    replace(&mut peer.idle_hold, section.idle_hold.map(|time| time.0));
-    replace(&mut peer.idle_hold_max, section.idle_hold_max.map(|time| time.0));
-    replace(&mut peer.stale_time, section.stale_time.map(|time| time.0));
-    replace(&mut peer.graceful_restart, section.graceful_restart);
-    replace(&mut peer.extended_message, section.extended_message);
-    replace(&mut peer.local_pref, section.local_pref);
-    replace(&mut peer.allow_own_as, section.allow_own_as);
-    replace(&mut peer.next_hop, section.next_hop.map(NextHopMode::from));
-    replace(&mut peer.families, section.families.map(families));
-    Ok(peer)
-}
-
-fn families(names: Vec<FamilyName>) -> Families {
-    let families = names.into_iter().map(|name| match name {
-        FamilyName::Ipv4 => bgp::Family::Ipv4,
-        FamilyName::Ipv6 => bgp::Family::Ipv6,
-    });
-    families.collect()
-}
-
-impl From<NextHopName> for NextHopMode {
-    fn from(name: NextHopName) -> Self {
-        match name {
-            NextHopName::Auto => Self::Auto,
-            NextHopName::Own => Self::Own,
-            NextHopName::Keep => Self::Keep,
-        }
-    }
-}
-
-impl From<ActionName> for Action {
-    fn from(name: ActionName) -> Self {
-        match name {
-            ActionName::Accept => Self::Accept,
-            ActionName::Reject => Self::Reject,
-        }
-    }
-}
-
-fn filter(section: FilterSection) -> Filter {
-    Filter { name: section.name, rules: section.rule.into_iter().map(rule).collect() }
-}
-
-fn rule(section: RuleSection) -> Rule {
-    let lengths = LengthRange { min: section.min_length, max: section.max_length };
-    let operator = match section.r#match.unwrap_or(MatchName::In) {
-        MatchName::Equal => PrefixOperator::Equal,
-        MatchName::NotEqual => PrefixOperator::NotEqual,
-        MatchName::In => PrefixOperator::In,
-        MatchName::NotIn => PrefixOperator::NotIn,
-    };
-    let standard = |list: Vec<Text<Community>>| {
-        list.into_iter().map(|each| AnyCommunity::Standard(each.0)).collect::<Vec<_>>()
-    };
-    let large = |list: Vec<Text<LargeCommunity>>| {
-        list.into_iter().map(|each| AnyCommunity::Large(each.0)).collect::<Vec<_>>()
-    };
-    let added = [standard(section.add_communities), large(section.add_large_communities)];
-    let mut operations: Vec<Operation> =
-        added.into_iter().flatten().map(Operation::AddCommunity).collect();
-    if !section.prepend_as_path.is_empty() {
-        let path = section.prepend_as_path.into_iter().map(|asn| asn.0).collect();
-        operations.push(Operation::PrependAsPath(path));
-    }
-    operations.extend(section.set_local_pref.map(Operation::SetLocalPref));
-    operations.extend(section.set_med.map(Operation::SetMed));
-    Rule {
-        prefix: section.prefix.map(|prefix| PrefixMatch { operator, prefix: prefix.0, lengths }),
-        source: section.source.map(|source| match source {
-            SourceName::Local => Source::Local,
-            SourceName::Peers => Source::Peers,
-        }),
-        peer_type: section.peer_type.map(|name| match name {
-            PeerTypeName::External => PeerType::External,
-            PeerTypeName::Internal => PeerType::Internal,
-        }),
-        communities: [standard(section.communities), large(section.large_communities)].concat(),
-        as_path_prefix: section.as_path_prefix.into_iter().map(|asn| asn.0).collect(),
-        operations,
-        ..Rule::new(section.action.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-
-    fn error(text: &str) -> String {
-        format!("{:#}", parse(text).unwrap_err())
-    }
-
-    #[test]
-    fn a_whole_file() {
-        let config = parse(include_str!("../../../tests/interop/voile-bgpd.toml")).unwrap();
-        assert_eq!(config.speaker.local_as, Asn(65001));
-        assert_eq!(config.networks.len(), 2);
-        assert_eq!(config.speaker.peers.len(), 3);
-        assert_eq!(config.speaker.peers[0].export.filters.len(), 1);
-    }
-
-    #[test]
-    fn errors_name_the_line_and_the_field() {
-        expect![[r#"
-            TOML parse error at line 3, column 13
-              |
-            3 | router-id = "10.0.0"
-              |             ^^^^^^^^
-            '10.0.0': invalid IPv4 address syntax
-        "#]]
-        .assert_eq(&error("[router]\nas = 65001\nrouter-id = \"10.0.0\"\n"));
-        let head = "[router]\nas = 65001\nrouter-id = \"10.0.0.1\"\n";
-        expect![[r#"
-            TOML parse error at line 7, column 1
-              |
-            7 | hold-tim = 3
-              | ^^^^^^^^
-            unknown field `hold-tim`, expected one of `name`, `address`, `as`, `port`, `local-as`, `local-address`, `interface`, `passive`, `shutdown`, `password`, `ttl-security`, `ttl`, `families`, `hold-time`, `keepalive-time`, `connect-retry`, `delay-open`, `idle-hold`, `idle-hold-max`, `graceful-restart`, `stale-time`, `extended-message`, `local-pref`, `next-hop`, `next-hop-ipv4`, `next-hop-ipv6`, `route-reflector-client`, `allow-own-as`, `max-prefixes`, `import`, `export`, `import-default`, `export-default`
-        "#]]
-        .assert_eq(&error(&format!("{head}[[peer]]\naddress = \"10.0.0.2\"\nas = 1\nhold-tim = 3\n")));
-        expect!["peer '10.0.0.2', import: there is no filter 'x'"].assert_eq(&error(&format!(
-            "{head}[[peer]]\naddress = \"10.0.0.2\"\nas = 1\nimport = [\"x\"]\n"
-        )));
-    }
 }

@@ -1,15 +1,32 @@
-//! The status socket: whoever connects gets the whole state as JSON.
+//! The status socket: one line of JSON asks, one JSON value answers. Whoever asks nothing gets the whole state.
 
-use std::{io::Write, path::Path};
+use std::{path::Path, time::Duration};
 
-use anyhow::Context;
-use bgp::driver::Handle;
+use anyhow::{Context, bail};
+use bgp::driver::{Handle, Stopped};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    time::timeout,
 };
 
 use crate::status;
+
+/// How long a reader may take to say what it wants.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest question.
+const LONGEST: u64 = 4096;
+
+/// What can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Request {
+    State,
+    Refresh { peer: String },
+    Reset { peer: String, text: String },
+}
 
 /// Serves until aborted.
 pub(crate) fn serve(path: &Path, handle: Handle) -> anyhow::Result<()> {
@@ -24,28 +41,66 @@ pub(crate) fn serve(path: &Path, handle: Handle) -> anyhow::Result<()> {
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream, handle.clone()));
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                if let Err(error) = answer(stream, handle).await {
+                    tracing::debug!(%error, "a reader of the status went away");
+                }
+            });
         }
     });
     Ok(())
 }
 
-async fn answer(mut stream: UnixStream, handle: Handle) {
-    if let Ok(snapshot) = handle.snapshot(true).await {
-        let text = format!("{:#}\n", status::render(&snapshot));
-        if let Err(error) = stream.write_all(text.as_bytes()).await {
-            tracing::debug!(%error, "a reader of the status went away");
-        }
-    }
+async fn answer(stream: UnixStream, handle: Handle) -> anyhow::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(read).take(LONGEST);
+    let question = timeout(PATIENCE, reader.read_line(&mut line)).await;
+    let request = match question {
+        Ok(Ok(length)) if length > 0 => serde_json::from_str(&line),
+        _ => Ok(Request::State),
+    };
+    let answer = match request {
+        Ok(request) => handle_request(request, &handle).await?,
+        Err(error) => json!({ "error": format!("no such request: {error}") }),
+    };
+    write.write_all(format!("{answer:#}\n").as_bytes()).await?;
+    write.shutdown().await?;
+    Ok(())
 }
 
-/// Prints the state of another process.
-pub(crate) async fn print(path: &Path) -> anyhow::Result<()> {
+async fn handle_request(request: Request, handle: &Handle) -> Result<Value, Stopped> {
+    Ok(match request {
+        Request::State => status::render(&handle.snapshot(true).await?),
+        Request::Refresh { peer } => match handle.refresh(&peer).await? {
+            true => json!({ "done": format!("asked {peer} to send everything again") }),
+            false => json!({
+                "error": format!("no session with '{peer}' that could be refreshed; see `show peers`")
+            }),
+        },
+        Request::Reset { peer, text } => match handle.reset(&peer, &text).await? {
+            true => json!({ "done": format!("reset {peer}") }),
+            false => json!({ "error": format!("there is no peer '{peer}'; see `show peers`") }),
+        },
+    })
+}
+
+/// Asks another process.
+pub(crate) async fn ask(path: &Path, request: &Request) -> anyhow::Result<Value> {
     let mut stream = UnixStream::connect(path).await.with_context(|| {
-        format!("no speaker answers on {}; is status-socket set there?", path.display())
+        format!(
+            "no speaker answers on {}; set status-socket in its file, and --socket here",
+            path.display()
+        )
     })?;
+    let question = serde_json::to_string(request)?;
+    stream.write_all(format!("{question}\n").as_bytes()).await?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).await?;
-    std::io::stdout().write_all(&text)?;
-    Ok(())
+    let answer: Value = serde_json::from_slice(&text).context("the answer is no JSON")?;
+    match answer.get("error").and_then(Value::as_str) {
+        Some(error) => bail!("{error}"),
+        None => Ok(answer),
+    }
 }

@@ -3,58 +3,67 @@
 //! SIGHUP reads the file again; only what changed is reset. SIGTERM stops as for a restart: peers and the kernel keep
 //! the routes. SIGINT stops for good: peers are told and the routes are removed.
 
+mod args;
 mod config;
 mod control;
 mod daemon;
 mod fields;
 mod routes;
+mod show;
 mod status;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-/// A BGP speaker configured by a TOML file
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    /// Configuration file
-    #[arg(default_value = "/etc/voile/bgpd.toml")]
-    config: PathBuf,
-    /// Read the configuration, say what is wrong with it, and exit
-    #[arg(long)]
-    check: bool,
-    /// Print the state of the speaker that listens on this socket as JSON, and exit
-    #[arg(long, value_name = "SOCKET")]
-    status: Option<PathBuf>,
-}
+use self::args::{Action, Args};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(&args) {
+    let action = args.into_action();
+    let is_daemon = matches!(action, Action::Run(_));
+    match run(action) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(error) if is_daemon => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            // Nobody reads a log there.
+            let _ = writeln!(std::io::stderr(), "Error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(action: Action) -> anyhow::Result<()> {
     // One thread: everything happens in the network namespace that we were started in.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Some(socket) = &args.status {
-        return runtime.block_on(control::print(socket));
+    match action {
+        Action::Run(path) => {
+            let config = config::read(&path)?;
+            let daemon = daemon::run(config, &path);
+            runtime.block_on(daemon).with_context(|| format!("speaker of {}", path.display()))
+        }
+        Action::Check(path) => {
+            let config = config::read(&path)?;
+            let (peers, groups) = (config.speaker.peers.len(), config.speaker.groups.len());
+            let networks = config.networks.len();
+            writeln!(
+                std::io::stdout(),
+                "{} is fine: AS {}, {peers} peers, {groups} groups of peers, {networks} networks",
+                path.display(),
+                config.speaker.local_as
+            )?;
+            Ok(())
+        }
+        Action::Ask { socket, request, view } => {
+            let answer = runtime.block_on(control::ask(&socket, &request))?;
+            view.print(&answer)
+        }
     }
-    let config = config::read(&args.config)?;
-    if args.check {
-        return Ok(());
-    }
-    runtime
-        .block_on(daemon::run(config, &args.config))
-        .with_context(|| format!("speaker of {}", args.config.display()))
 }

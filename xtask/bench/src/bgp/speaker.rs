@@ -146,7 +146,8 @@ impl Speaker {
 
 fn voile(plan: &Plan) -> String {
     let mut text = format!(
-        "[router]\nas = {SPEAKER_AS}\nrouter-id = \"{SPEAKER}\"\nlisten = [\"{SPEAKER}:179\"]\n"
+        "[router]\nas = {SPEAKER_AS}\nrouter-id = \"{SPEAKER}\"\nlisten = [\"{SPEAKER}:179\"]\n\
+         ebgp-requires-policy = false\n"
     );
     for peer in &plan.peers {
         let _ = write!(

@@ -1,0 +1,298 @@
+//! The state for people: tables from the JSON that the speaker answers with.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use bgp::Prefix;
+use serde_json::{Value, json};
+
+/// What to print of an answer.
+#[derive(Debug)]
+pub(crate) enum View {
+    Peers {
+        json: bool,
+    },
+    Peer {
+        name: String,
+        json: bool,
+    },
+    Routes {
+        prefix: Option<Prefix>,
+        json: bool,
+    },
+    /// What was done.
+    Done,
+    /// All of it, as JSON.
+    Raw,
+}
+
+impl View {
+    pub(crate) fn print(&self, answer: &Value) -> anyhow::Result<()> {
+        let text = self.render(answer)?;
+        match std::io::stdout().write_all(text.as_bytes()) {
+            // `| head` has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("cannot print"),
+        }
+    }
+
+    fn render(&self, answer: &Value) -> anyhow::Result<String> {
+        Ok(match self {
+            Self::Peers { json: true } => format!("{:#}\n", answer["peers"]),
+            Self::Peers { json: false } => peers(answer),
+            Self::Peer { name, json } => {
+                let peer = list(&answer["peers"]).iter().find(|peer| peer["name"] == name.as_str());
+                let Some(peer) = peer else {
+                    bail!("there is no peer '{name}'; see `voile-bgpd show peers`");
+                };
+                if *json { format!("{peer:#}\n") } else { one_peer(peer) }
+            }
+            Self::Routes { prefix, json } => {
+                let within = |route: &&Value| {
+                    let own = route["prefix"].as_str().and_then(|text| text.parse::<Prefix>().ok());
+                    prefix.is_none_or(|wanted| own.is_some_and(|own| wanted.contains(&own)))
+                };
+                let routes: Vec<&Value> = list(&answer["routes"]).iter().filter(within).collect();
+                match (json, prefix) {
+                    (true, _) => format!("{:#}\n", json!(routes)),
+                    (false, Some(prefix)) if routes.is_empty() => {
+                        bail!("nothing within {prefix} is in the table")
+                    }
+                    (false, _) => table(&ROUTE_HEAD, routes.iter().flat_map(|each| paths(each))),
+                }
+            }
+            Self::Done => format!("{}\n", answer["done"].as_str().unwrap_or("done")),
+            Self::Raw => format!("{answer:#}\n"),
+        })
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A value without quotation marks; `-` if there is none.
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+fn duration(value: &Value) -> String {
+    let seconds = value.as_u64().unwrap_or(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h{minutes:02}m"),
+        (days, hours, _) => format!("{days}d{hours:02}h"),
+    }
+}
+
+const PEER_HEAD: [&str; 9] =
+    ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED", "LAST ERROR"];
+
+fn peers(answer: &Value) -> String {
+    let head = format!(
+        "AS {}, router id {}, up {}{}\n",
+        word(&answer["as"]),
+        word(&answer["routerId"]),
+        duration(&answer["uptimeSeconds"]),
+        if answer["restarting"] == true { ", waiting for peers after a restart" } else { "" },
+    );
+    let rows = list(&answer["peers"]).iter().map(|peer| {
+        let fields = ["name", "address", "as", "state"].map(|field| word(&peer[field]));
+        let counts = ["prefixesReceived", "prefixesAccepted", "prefixesAdvertised"];
+        let mut row = fields.to_vec();
+        row.push(duration(&peer["sinceSeconds"]));
+        row.extend(counts.map(|field| word(&peer[field])));
+        row.push(if peer["state"] == "Established" {
+            "-".into()
+        } else {
+            word(&peer["lastError"])
+        });
+        row
+    });
+    head + &table(&PEER_HEAD, rows)
+}
+
+fn one_peer(peer: &Value) -> String {
+    let mut text = String::new();
+    for (label, field) in [
+        ("name", "name"),
+        ("address", "address"),
+        ("AS", "as"),
+        ("type", "type"),
+        ("state", "state"),
+        ("last error", "lastError"),
+        ("router id", "routerId"),
+        ("local address", "localAddress"),
+        ("families", "families"),
+        ("hold time", "holdTimeSeconds"),
+        ("graceful restart", "gracefulRestart"),
+        ("stale", "stale"),
+        ("BFD", "bfd"),
+        ("received", "prefixesReceived"),
+        ("accepted", "prefixesAccepted"),
+        ("advertised", "prefixesAdvertised"),
+        ("treated as withdraw", "treatedAsWithdraw"),
+        ("discarded attributes", "discardedAttributes"),
+    ] {
+        text += &format!("{:22}{}\n", format!("{label}:"), word(&peer[field]));
+    }
+    text.push_str("history:\n");
+    for each in list(&peer["history"]) {
+        let times = match each["times"].as_u64() {
+            Some(times) if times > 1 => format!(" ({times} times)"),
+            _ => String::new(),
+        };
+        text += &format!(
+            "  {:>7} ago  {} -> {}: {}{times}\n",
+            duration(&each["secondsAgo"]),
+            word(&each["from"]),
+            word(&each["to"]),
+            word(&each["cause"]),
+        );
+    }
+    text
+}
+
+const ROUTE_HEAD: [&str; 7] =
+    ["PREFIX", "PEER", "NEXT HOP", "AS PATH", "COMMUNITIES", "USAGE", "WHY"];
+
+fn paths(route: &Value) -> Vec<Vec<String>> {
+    let rows = list(&route["paths"]).iter().enumerate().map(|(index, path)| {
+        let stale = if path["stale"] == true { " (stale)" } else { "" };
+        let peer = if path["peer"].is_null() { "local".into() } else { word(&path["peer"]) };
+        vec![
+            if index == 0 { word(&route["prefix"]) } else { String::new() },
+            peer,
+            word(&path["nextHop"]),
+            match path["asPath"].as_str() {
+                Some("") | None => "-".into(),
+                Some(text) => text.to_owned(),
+            },
+            word(&path["communities"]),
+            format!("{}{stale}", word(&path["usage"])),
+            word(&path["why"]),
+        ]
+    });
+    rows.collect()
+}
+
+/// Columns as wide as their widest cell; the last one is not padded.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut all = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
+    all.extend(rows);
+    let mut widths = vec![0; head.len()];
+    for row in &all {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in all {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line += &format!("{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn answer() -> Value {
+        json!({
+            "as": 65001, "routerId": "10.0.0.1", "uptimeSeconds": 90_061, "restarting": false,
+            "peers": [
+                { "name": "leaf1", "address": "10.0.0.2", "as": 65002, "type": "eBGP",
+                  "state": "Established", "sinceSeconds": 61, "lastError": "nothing listens on 10.0.0.2:179",
+                  "families": ["ipv4"], "stale": [], "bfd": "Up", "gracefulRestart": true,
+                  "prefixesReceived": 2, "prefixesAccepted": 1, "prefixesAdvertised": 3,
+                  "history": [{ "secondsAgo": 61, "from": "Connect", "to": "Active",
+                      "cause": "nothing listens on 10.0.0.2:179", "times": 7 }] },
+                { "name": "leaf2", "address": "10.0.0.3", "as": 65003, "state": "Idle",
+                  "sinceSeconds": 3, "lastError": "peer is AS 65009, configured 65003" },
+            ],
+            "routes": [
+                { "prefix": "10.1.0.0/16", "paths": [
+                    { "peer": "leaf1", "nextHop": "10.0.0.2", "asPath": "65002 7", "stale": true,
+                      "communities": ["65002:1"], "usage": "best", "why": "only path" } ] },
+                { "prefix": "10.2.0.0/16", "paths": [
+                    { "peer": null, "nextHop": null, "asPath": "", "communities": [],
+                      "usage": "best", "why": "local origin" },
+                    { "peer": "leaf1", "nextHop": "10.0.0.2", "asPath": "65002", "communities": [],
+                      "usage": "lost", "why": "local origin" } ] },
+            ],
+        })
+    }
+
+    #[test]
+    fn tables() {
+        let show = |view: View| view.render(&answer()).unwrap();
+        expect![[r#"
+            AS 65001, router id 10.0.0.1, up 1d01h
+            PEER   ADDRESS   AS     STATE        SINCE  RECEIVED  ACCEPTED  ADVERTISED  LAST ERROR
+            leaf1  10.0.0.2  65002  Established  1m01s  2         1         3           -
+            leaf2  10.0.0.3  65003  Idle         3s     -         -         -           peer is AS 65009, configured 65003
+        "#]].assert_eq(&show(View::Peers { json: false }));
+        expect![[r#"
+            name:                 leaf1
+            address:              10.0.0.2
+            AS:                   65002
+            type:                 eBGP
+            state:                Established
+            last error:           nothing listens on 10.0.0.2:179
+            router id:            -
+            local address:        -
+            families:             ipv4
+            hold time:            -
+            graceful restart:     true
+            stale:                -
+            BFD:                  Up
+            received:             2
+            accepted:             1
+            advertised:           3
+            treated as withdraw:  -
+            discarded attributes: -
+            history:
+                1m01s ago  Connect -> Active: nothing listens on 10.0.0.2:179 (7 times)
+        "#]]
+        .assert_eq(&show(View::Peer { name: "leaf1".into(), json: false }));
+        expect![[r#"
+            PREFIX       PEER   NEXT HOP  AS PATH  COMMUNITIES  USAGE         WHY
+            10.1.0.0/16  leaf1  10.0.0.2  65002 7  65002:1      best (stale)  only path
+            10.2.0.0/16  local  -         -        -            best          local origin
+                         leaf1  10.0.0.2  65002    -            lost          local origin
+        "#]]
+        .assert_eq(&show(View::Routes { prefix: None, json: false }));
+        let prefix = Some("10.1.0.0/16".parse().unwrap());
+        let only = show(View::Routes { prefix, json: true });
+        assert!(only.contains("10.1.0.0/16") && !only.contains("10.2.0.0/16"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let error = |view: View| view.render(&answer()).unwrap_err().to_string();
+        let prefix = Some("192.0.2.0/24".parse().unwrap());
+        assert_eq!(
+            error(View::Routes { prefix, json: false }),
+            "nothing within 192.0.2.0/24 is in the table"
+        );
+        assert_eq!(
+            error(View::Peer { name: "x".into(), json: true }),
+            "there is no peer 'x'; see `voile-bgpd show peers`"
+        );
+    }
+}
