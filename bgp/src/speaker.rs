@@ -38,7 +38,7 @@ use crate::{
     rib::{Path, PeerId, Rib, Source},
     session::{Identity, Session},
     types::Prefix,
-    update_group::{Sender, Senders, UpdateGroup},
+    update_group::{Limits, Sender, Senders, UpdateGroup},
     watched::Watched,
 };
 
@@ -57,6 +57,7 @@ pub struct Speaker {
     rib: Rib,
     interner: Interner,
     groups: Vec<UpdateGroup>,
+    limits: Limits,
     senders: Senders,
     restart: Option<Restart>,
     down: Vec<InterfaceDown>,
@@ -83,6 +84,7 @@ impl Speaker {
             rib: Rib::new(multipath),
             interner: Interner::default(),
             groups: Vec::new(),
+            limits: Limits::default(),
             senders: Senders::new(),
             restart: config.restarting.then(|| Restart::new(&config, now)),
             down: Vec::new(),

@@ -21,6 +21,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(crate) use self::export::outgoing;
 pub(crate) use self::export::{GroupKey, Sender};
 use self::{
     announced::{Announced, Told},
@@ -36,12 +38,22 @@ use crate::{
     wire::{Item, Refresh, encode_route_refresh},
 };
 
-/// A member this far behind leaves the log and walks through the table instead.
-const MAX_LAG: usize = 16 << 20;
-/// The common walk waits for members while they have this much to take.
-const ENOUGH: usize = 4 << 20;
-/// Slots of one step of a walk.
-const STEP: usize = 4096;
+/// How much a group does and keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A member this many bytes behind leaves the log and walks through the table instead.
+    pub(crate) lag: usize,
+    /// The common walk waits for members while they have this many bytes to take.
+    pub(crate) enough: usize,
+    /// Slots of one step of a walk.
+    pub(crate) step: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lag: 16 << 20, enough: 4 << 20, step: 4096 }
+    }
+}
 
 /// How paths' sources look to export rules.
 pub(crate) type Senders = BTreeMap<PeerId, Sender>;
@@ -69,8 +81,18 @@ pub(crate) struct Changes<'a> {
 #[derive(Debug)]
 struct Joiner {
     peer: PeerId,
-    /// What it has from the group it was in before.
-    had: BTreeSet<Item>,
+    had: Heritage,
+}
+
+/// What a peer takes from one group to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heritage {
+    /// What it may have.
+    items: BTreeSet<Item>,
+    /// Markers of a refresh that it did not get yet.
+    begins: Vec<Segment>,
+    /// Families whose end of the refresh is to be marked.
+    refresh: Families,
 }
 
 /// Messages that were taken.
@@ -84,6 +106,7 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct UpdateGroup {
     pub(crate) key: Arc<GroupKey>,
+    limits: Limits,
     members: BTreeMap<PeerId, Member>,
     joiners: Vec<Joiner>,
     log: Log,
@@ -95,9 +118,10 @@ pub(crate) struct UpdateGroup {
 }
 
 impl UpdateGroup {
-    pub(crate) fn new(key: GroupKey) -> Self {
+    pub(crate) fn new(key: GroupKey, limits: Limits) -> Self {
         Self {
             key: Arc::new(key),
+            limits,
             members: BTreeMap::new(),
             joiners: Vec::new(),
             log: Log::default(),
@@ -112,7 +136,7 @@ impl UpdateGroup {
     }
 
     /// Adds a peer; it gets the whole table. `had` is what it got from another group before.
-    pub(crate) fn join(&mut self, peer: PeerId, had: BTreeSet<Item>) {
+    pub(crate) fn join(&mut self, peer: PeerId, had: Heritage) {
         self.joiners.push(Joiner { peer, had });
     }
 
@@ -137,7 +161,7 @@ impl UpdateGroup {
     /// Says whether there is work besides changes.
     pub(crate) fn wants_flush(&self) -> bool {
         match self.walk {
-            Some(_) => self.log.len() < ENOUGH,
+            Some(_) => self.log.len() < self.limits.enough,
             None => !self.joiners.is_empty(),
         }
     }
@@ -156,19 +180,20 @@ impl UpdateGroup {
         if self.members.contains_key(&peer) { self.announced.total_for(peer) } else { 0 }
     }
 
-    /// Lists what a peer may have from us: what it was told, and what it was not yet told to forget.
-    pub(crate) fn owed(&self, peer: PeerId, rib: &Rib) -> BTreeSet<Item> {
+    /// Returns what a peer may have from us: what it was told, and what it was not yet told to forget.
+    pub(crate) fn heritage(&self, peer: PeerId, rib: &Rib) -> Heritage {
         if let Some(joiner) = self.joiners.iter().find(|joiner| joiner.peer == peer) {
             return joiner.had.clone();
         }
-        let Some(member) = self.members.get(&peer) else { return BTreeSet::new() };
-        let mut owed = self.forgotten(peer, member);
+        let Some(member) = self.members.get(&peer) else { return Heritage::default() };
+        let mut items = self.forgotten(peer, member);
         for id in rib.all() {
             let Some(prefix) = rib.prefix(id) else { continue };
             let told = self.announced.get(id).filter(|told| told.source != peer);
-            owed.extend(told.map(|told| Item { prefix, path_id: told.path_id }));
+            items.extend(told.map(|told| Item { prefix, path_id: told.path_id }));
         }
-        owed
+        let (begins, refresh) = member.open_refresh();
+        Heritage { items, begins, refresh }
     }
 
     /// Lists what was withdrawn without the member having heard of it.
@@ -202,7 +227,7 @@ impl UpdateGroup {
             self.walk = Some(0);
             self.admit(false);
         }
-        if let Some(next) = self.walk.filter(|_| self.log.len() < ENOUGH) {
+        if let Some(next) = self.walk.filter(|_| self.log.len() < self.limits.enough) {
             self.walk_on(next, table);
             if self.walk.is_none() {
                 self.log.commit();
@@ -226,9 +251,15 @@ impl UpdateGroup {
         let joiners = std::mem::take(&mut self.joiners);
         let mut admitted = Vec::with_capacity(joiners.len());
         for Joiner { peer, had } in joiners {
-            let sweep = Sweep { families, end_of_rib: families, ..Sweep::default() };
-            let sweep = late.then_some(sweep);
-            let member = Member { cursor, sweep, leftovers: had, ..Member::default() };
+            let Heritage { items: leftovers, begins, refresh } = had;
+            let private = begins.into();
+            let mut member = Member { private, cursor, sweep: None, leftovers };
+            if late {
+                let end_of_rib = families;
+                member.begin_sweep(Sweep { families, end_of_rib, refresh, ..Sweep::default() });
+            } else if !refresh.is_empty() {
+                member.begin_sweep(Sweep { families: refresh, refresh, ..Sweep::default() });
+            }
             self.members.insert(peer, member);
             admitted.push(peer);
         }
@@ -237,10 +268,10 @@ impl UpdateGroup {
 
     /// One step of the walk that the first members share.
     fn walk_on(&mut self, next: usize, table: Table<'_>) {
-        let mut slots = table.rib.range(next, STEP).peekable();
+        let mut slots = table.rib.range(next, self.limits.step).peekable();
         if slots.peek().is_some() {
             self.apply(slots, table);
-            self.walk = Some(next.saturating_add(STEP));
+            self.walk = Some(next.saturating_add(self.limits.step));
             return;
         }
         self.walk = None;
@@ -360,7 +391,7 @@ impl UpdateGroup {
 
     /// Members too far behind leave the log; they walk, and are told in the end what they must forget.
     fn rescue(&mut self) {
-        if self.log.len() < MAX_LAG {
+        if self.log.len() < self.limits.lag {
             return;
         }
         let (start, end, families) = (self.log.start(), self.log.end(), self.key.families);
@@ -377,7 +408,6 @@ impl UpdateGroup {
             let marked = self.marked.is_some_and(|marked| member.cursor < marked);
             if let Some(member) = self.members.get_mut(&peer) {
                 member.leftovers = leftovers;
-                member.private.clear();
                 member.cursor = end;
                 let end_of_rib = if marked { families } else { Families::NONE };
                 member.begin_sweep(Sweep { families, end_of_rib, ..Sweep::default() });
@@ -426,6 +456,10 @@ impl UpdateGroup {
                 }
                 continue;
             }
+            if self.walk.is_some() {
+                // Not everything is announced yet: its own walk would be over too early.
+                return None;
+            }
             let sweep = member.sweep.take()?;
             let mut writer = Writer::default();
             let rest = self.sweep_on(peer, sweep, table, &mut writer);
@@ -443,7 +477,7 @@ impl UpdateGroup {
         table: Table<'_>,
         writer: &mut Writer,
     ) -> Option<Sweep> {
-        let mut slots = table.rib.range(sweep.next, STEP).peekable();
+        let mut slots = table.rib.range(sweep.next, self.limits.step).peekable();
         if slots.peek().is_none() {
             self.end_sweep(peer, &sweep, table, writer);
             return None;
@@ -469,7 +503,7 @@ impl UpdateGroup {
             }
         }
         batch.write(&self.packer(), writer, |_| true);
-        sweep.next = sweep.next.saturating_add(STEP);
+        sweep.next = sweep.next.saturating_add(self.limits.step);
         Some(sweep)
     }
 

@@ -8,8 +8,8 @@ use super::{ConnectionId, FibUpdate, Output, Speaker};
 use crate::{
     rib::{PeerId, SlotId},
     types::Families,
-    update_group::{Changes, GroupKey, Table, UpdateGroup},
-    wire::{Item, Kind},
+    update_group::{Changes, GroupKey, Heritage, Table, UpdateGroup},
+    wire::Kind,
 };
 
 /// How many prefixes are decided about before outputs are handed out again.
@@ -90,7 +90,7 @@ impl Speaker {
     }
 
     /// Returns what makes announcements to a peer the same as to others.
-    fn group_key(&self, id: PeerId) -> Option<GroupKey> {
+    pub(super) fn group_key(&self, id: PeerId) -> Option<GroupKey> {
         let peer = self.peers.get(&id)?;
         let session = self.connections.get(&peer.established?)?;
         let negotiated = session.negotiated.as_ref()?;
@@ -120,16 +120,16 @@ impl Speaker {
     }
 
     pub(super) fn join_group(&mut self, id: PeerId) {
-        self.enter_group(id, BTreeSet::new());
+        self.enter_group(id, Heritage::default());
     }
 
-    fn enter_group(&mut self, id: PeerId, had: BTreeSet<Item>) {
+    fn enter_group(&mut self, id: PeerId, had: Heritage) {
         let Some(key) = self.group_key(id) else { return };
         let found = self.groups.iter_mut().find(|group| *group.key == key);
         match found {
             Some(group) => group.join(id, had),
             None => {
-                let mut group = UpdateGroup::new(key);
+                let mut group = UpdateGroup::new(key, self.limits);
                 group.join(id, had);
                 self.groups.push(group);
             }
@@ -148,7 +148,7 @@ impl Speaker {
         if self.group_key(id).is_some_and(|key| key == *current.key) {
             return;
         }
-        let had = current.owed(id, &self.rib);
+        let had = current.heritage(id, &self.rib);
         self.leave_group(id);
         self.enter_group(id, had);
     }
@@ -156,7 +156,7 @@ impl Speaker {
     /// Like [`Speaker::change_group`], also when only the senders changed.
     pub(super) fn rejoin_group(&mut self, id: PeerId) {
         let Some(current) = self.groups.iter().find(|group| group.has(id)) else { return };
-        let had = current.owed(id, &self.rib);
+        let had = current.heritage(id, &self.rib);
         self.leave_group(id);
         self.enter_group(id, had);
     }

@@ -1,6 +1,7 @@
 mod bfd;
 mod collision;
 mod errors;
+mod exchange;
 mod failures;
 mod graceful;
 mod groups;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::log::Segment;
 use crate::{
     types::Families,
-    wire::{Item, Kind, next_frame, update::Parts},
+    wire::{HEADER, Item, Kind, Refresh, decode_route_refresh, next_frame, update::Parts},
 };
 
 /// A walk through the whole table for one member: it joined late, asked for a refresh, or lagged too far behind.
@@ -39,6 +39,22 @@ impl Member {
         sweep.families = sweep.families.or(wanted.families);
         sweep.end_of_rib = sweep.end_of_rib.or(wanted.end_of_rib);
         sweep.refresh = sweep.refresh.or(wanted.refresh);
+    }
+}
+
+impl Member {
+    /// Returns the markers of refreshes that it did not get yet, and the families whose end it waits for.
+    pub(super) fn open_refresh(&self) -> (Vec<Segment>, Families) {
+        let mut begins = Vec::new();
+        let mut families = self.sweep.as_ref().map_or(Families::NONE, |sweep| sweep.refresh);
+        for segment in self.private.iter().filter(|segment| segment.messages == 0) {
+            match decode_route_refresh(segment.bytes.get(HEADER..).unwrap_or_default()) {
+                Ok(Some((_, Refresh::Begin))) => begins.push(segment.clone()),
+                Ok(Some((family, Refresh::End))) => families.insert(family),
+                _ => (),
+            }
+        }
+        (begins, families)
     }
 }
 
