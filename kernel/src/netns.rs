@@ -93,6 +93,10 @@ pub fn named(name: &str) -> PathBuf {
 pub fn create(path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed("make the folder of", path))?;
+        if folder == Path::new(DIRECTORY) {
+            // Without it namespaces work as well, until someone calls `ip netns add`.
+            drop(share(folder));
+        }
     }
     File::create_new(path).map_err(failed("create", path))?;
     let made = on_fresh_thread(|| {
@@ -104,6 +108,22 @@ pub fn create(path: &Path) -> Result<()> {
         drop(fs::remove_file(path));
         failed("create", path)(errno.into())
     })
+}
+
+/// Makes the folder a shared mount of its own, as `ip netns add` does where it is not one yet: it would bind the folder
+/// over itself later, with a second mount of each namespace that is pinned there, and the first could not be removed any more.
+fn share(folder: &Path) -> io::Result<()> {
+    // The lock that iproute2 takes too; it ends with the file.
+    let lock = File::open(folder)?;
+    lock.lock()?;
+    let none = None::<&str>;
+    let flags = MsFlags::MS_SHARED | MsFlags::MS_REC;
+    // EINVAL: the folder is not a mount.
+    if mount(none, folder, none, flags, none) == Err(nix::Error::EINVAL) {
+        mount(Some(folder), folder, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+        mount(none, folder, none, flags, none)?;
+    }
+    Ok(())
 }
 
 /// Unpins the namespace at `path`; succeeds when it is gone already.

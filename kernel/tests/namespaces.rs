@@ -414,3 +414,30 @@ fn sysctls_are_those_of_the_namespace_and_say_what_is_wrong() {
     assert!(matches!(error.cause, sysctl::Cause::Missing), "{error}");
     assert!(error.to_string().starts_with("write 1 to sysctl net/ipv4/conf/d0.5/rp_filter: "));
 }
+
+/// In a mount namespace of its own, with a `/run` that no namespace was ever pinned in.
+#[test]
+fn what_we_pin_can_be_removed_after_someone_called_ip_netns() {
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+    let story = || {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS) {
+            return eprintln!("SKIPPED: {errno}: run as root or under `unshare -Urnm`");
+        }
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let path = netns::named("ours");
+        drop(NetNs::create(&path).unwrap());
+        let theirs = std::process::Command::new("ip").args(["netns", "add", "theirs"]).status();
+        if !theirs.is_ok_and(|status| status.success()) {
+            return eprintln!("SKIPPED: no `ip netns add` here");
+        }
+        netns::delete(&path).unwrap();
+        assert!(!path.exists());
+        netns::delete(&netns::named("theirs")).unwrap();
+    };
+    std::thread::spawn(story).join().unwrap();
+}
