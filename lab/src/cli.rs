@@ -205,6 +205,8 @@ fn log(default: &str) {
         .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(std::io::stderr)
+        // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -51,7 +51,11 @@ pub fn main(args: Args) -> ExitCode {
 fn init_log(args: &Args) {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if args.log_json { builder.json().init() } else { builder.with_ansi(false).init() }
 }
 

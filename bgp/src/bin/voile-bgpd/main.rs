@@ -23,7 +23,13 @@ use self::args::{Action, Args};
 fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .log_internal_errors(false)
+        .init();
     let action = args.into_action();
     let is_daemon = matches!(action, Action::Run(_));
     match run(action) {
