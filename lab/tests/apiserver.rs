@@ -477,6 +477,11 @@ fn custom_resources_follow_their_definition() {
             widget.example.com "w" deleted
         "#]]
         .assert_eq(&seen);
+        lab.apply(&widget("{cidr: 10.0.0.0/8, any: {whole: 1e6, half: 0.5}}"));
+        expect![[r#"
+            {"half":0.5,"whole":1000000}
+        "#]]
+        .assert_eq(&lab.run("get widget w -o jsonpath={.spec.any}"));
         let explained = lab.run("explain widget.spec.cidr");
         assert!(explained.contains("The prefix."), "{explained}");
         let explained = lab.run("explain networkpolicy.spec.policyTypes");

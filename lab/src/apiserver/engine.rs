@@ -17,7 +17,7 @@ use super::{
     schema::{self, Strictness},
     status::{Failure, FieldError},
     storage::{ObjectKey, Storage, key_of},
-    value::{at, default_to, items, object_at, text},
+    value::{at, default_to, items, object_at, shorten_numbers, text},
 };
 
 /// Checks an object of a kind beyond its schema; the others of its kind and namespace are there to compare with.
@@ -262,6 +262,7 @@ impl Engine {
         context: &mut Context,
     ) -> Result<(), Failure> {
         let api_version = resource.api_version();
+        shorten_numbers(object);
         let map = object_at(object, &[]);
         default_to(map, "apiVersion", api_version.clone());
         default_to(map, "kind", resource.kind.clone());

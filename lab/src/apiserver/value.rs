@@ -43,6 +43,21 @@ pub(super) fn default_to(map: &mut Map<String, Value>, key: &str, value: impl In
     }
 }
 
+/// Writes whole numbers without a fraction, as Go does with what it read (`1e6`, `1000000.0`).
+pub(super) fn shorten_numbers(value: &mut Value) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(shorten_numbers),
+        Value::Object(map) => map.iter_mut().for_each(|(_, inner)| shorten_numbers(inner)),
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+            if let Some(Ok(whole)) = whole.map(|float| format!("{float:.0}").parse::<i64>()) {
+                *value = whole.into();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// A scalar as selectors and columns show it; "" for nothing.
 pub(super) fn show(value: &Value) -> String {
     match value {
