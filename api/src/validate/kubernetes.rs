@@ -100,7 +100,33 @@ fn peer(at: &str, entry: &NetworkPolicyPeer, found: &mut Findings) {
 }
 
 fn label_selector(field: &str, selector: &LabelSelector, found: &mut Findings) {
+    for (key, value) in &selector.match_labels {
+        if !is_label_key(key) {
+            let message = "must be a label's name: letters, digits, `-`, `_` and `.`, at most 63, after `PREFIX/` if any";
+            found.add(format!("{field}.matchLabels"), message, key.as_str());
+        }
+        if !is_label_value(value) {
+            let message = "must be a label's value: letters, digits, `-`, `_` and `.`, at most 63";
+            found.add(format!("{field}.matchLabels.{key}"), message, value.as_str());
+        }
+    }
     if let Err(error) = Selector::from_label_selector(selector) {
         found.add(format!("{field}.matchExpressions"), error.message, "");
     }
+}
+
+/// Kubernetes `content.IsLabelKey`.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = key.rsplit_once('/').unwrap_or(("x", key));
+    let domain = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    domain && !prefix.is_empty() && !name.is_empty() && is_label_value(name)
+}
+
+/// Kubernetes `content.IsLabelValue`.
+fn is_label_value(value: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
+    value.len() <= 63
+        && edge(value.bytes().next())
+        && edge(value.bytes().next_back())
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }

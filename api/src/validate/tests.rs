@@ -187,6 +187,21 @@ const FIELDS: [&str; 24] = [
 ];
 
 #[test]
+fn labels_that_cannot_exist_select_nothing_and_are_refused() {
+    let of = |labels: Value| -> Vec<String> {
+        let object = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"},
+            "spec": {"podSelector": {"matchLabels": labels}},
+        });
+        check("NetworkPolicy", &object).iter().map(|error| error.field.clone()).collect()
+    };
+    assert_eq!(of(json!({"app": "web", "example.org/tier": "", "a_b.c": "1"})), [""; 0]);
+    assert_eq!(of(json!({"a b": "c"})), ["spec.podSelector.matchLabels"]);
+    assert_eq!(of(json!({"/x": "c"})), ["spec.podSelector.matchLabels"]);
+    assert_eq!(of(json!({"app": "-web"})), ["spec.podSelector.matchLabels.app"]);
+}
+
+#[test]
 fn pools_may_not_share_addresses() {
     let pool = |name: &str, cidr: &str| json!({"metadata": {"name": name}, "spec": {"cidr": cidr}});
     let others = [pool("a", "10.0.0.0/16"), pool("b", "fd00::/64"), pool("c", "10.1.0.0/16")];
