@@ -260,7 +260,13 @@ impl Call {
             (&Method::GET, None) if self.flag("watch") => self.watch(shared, target),
             (&Method::GET, None) => self.list(shared, target),
             (&Method::POST, None) => self.create(shared, target),
-            (&Method::PUT, Some(name)) => self.write(shared, target, name, |_, _| self.json_body()),
+            (&Method::PUT, Some(name)) => self.write(shared, target, name, |_, before| {
+                let mut object = self.json_body()?;
+                if protobuf::is_protobuf(&self.body) {
+                    protobuf::keep_status(&mut object, before);
+                }
+                Ok(object)
+            }),
             (&Method::PATCH, Some(name)) => self.patch(shared, target, name),
             (&Method::DELETE, Some(name)) => self.delete(shared, target, name),
             (&Method::DELETE, None) => self.delete_collection(shared, target),

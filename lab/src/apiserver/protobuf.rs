@@ -185,6 +185,13 @@ pub(super) fn to_json(body: &[u8]) -> Result<Value, Failure> {
     Ok(object)
 }
 
+/// No message here has a status: what is stored stays, also when a client writes labels through the status.
+pub(super) fn keep_status(object: &mut Value, stored: &Value) {
+    if let Some(status) = stored.get("status") {
+        super::value::object_at(object, &[]).insert("status".to_owned(), status.clone());
+    }
+}
+
 fn meta(meta: Option<ObjectMeta>) -> Value {
     let meta = meta.unwrap_or_default();
     json!({
@@ -351,7 +358,11 @@ mod tests {
             "apiVersion": "v1", "kind": "Node", "spec": {"unschedulable": true},
             "metadata": {"name": "n1", "uid": "u", "resourceVersion": "7", "annotations": {"a": ""}},
         });
-        assert_eq!(to_json(&body("Node", &node)), Ok(expected));
+        assert_eq!(to_json(&body("Node", &node)), Ok(expected.clone()));
+        let mut put = expected;
+        keep_status(&mut put, &json!({"status": {"phase": "x"}, "spec": {}}));
+        assert_eq!(put.pointer("/status/phase"), Some(&json!("x")));
+        assert_eq!(put.pointer("/spec/unschedulable"), Some(&json!(true)));
         assert!(to_json(&body("Lease", &node)).is_err(), "what it does not know it refuses");
     }
 }
