@@ -30,6 +30,7 @@ pub enum Finding {
     OutsidePools { block: String },
     Leaked { address: IpAddr, owner: String },
     NotAllocated { address: IpAddr, pod: String },
+    UsedOutsidePools { address: IpAddr, pod: String },
     SharedAddress { address: IpAddr, pods: Vec<String> },
     HandleWithoutAddresses { handle: String, block: String },
     HandleMissing { handle: String, address: IpAddr },
@@ -50,7 +51,10 @@ impl fmt::Display for Finding {
                 write!(f, "{address} is allocated to {owner}, which does not use it")
             }
             Self::NotAllocated { address, pod } => {
-                write!(f, "{address} is used by pod {pod} and not allocated")
+                write!(f, "{address} is used by {pod} and not allocated")
+            }
+            Self::UsedOutsidePools { address, pod } => {
+                write!(f, "{address} is used by pod {pod} and in no enabled pool")
             }
             Self::SharedAddress { address, pods } => {
                 write!(f, "{address} is used by several pods: {}", pods.join(", "))
@@ -95,6 +99,7 @@ pub fn check(state: &State<'_>) -> Vec<Finding> {
     check_affinities(state, &blocks, &mut findings);
     check_handles(state, &blocks, &mut findings);
     check_pods(state, &blocks, &mut findings);
+    check_tunnels(state, &blocks, &mut findings);
     findings.sort();
     findings.dedup();
     findings
@@ -245,6 +250,12 @@ fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut 
     }
     let pools: Vec<IpNet> =
         state.pools.iter().filter_map(|pool| pool.spec.cidr.parse().ok()).collect();
+    let enabled: Vec<IpNet> = state
+        .pools
+        .iter()
+        .filter(|pool| !pool.spec.disabled)
+        .filter_map(|pool| pool.spec.cidr.parse().ok())
+        .collect();
     let mut allocated = BTreeSet::new();
     for (_, block) in blocks {
         for (address, owner) in block::assigned(&block.spec) {
@@ -261,12 +272,51 @@ fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut 
     for (address, pods) in users {
         let in_pool = pools.iter().any(|pool| pool.contains(&address));
         if in_pool && !allocated.contains(&address) {
-            let pod = pods.first().cloned().unwrap_or_default();
+            let pod = format!("pod {}", pods.first().cloned().unwrap_or_default());
             findings.push(Finding::NotAllocated { address, pod });
+        }
+        if !enabled.iter().any(|pool| pool.contains(&address)) {
+            let pod = pods.first().cloned().unwrap_or_default();
+            findings.push(Finding::UsedOutsidePools { address, pod });
         }
         if pods.len() > 1 {
             findings.push(Finding::SharedAddress { address, pods });
         }
+    }
+}
+
+/// Where nodes write the addresses of their tunnels.
+const TUNNELS: [&str; 5] = [
+    "projectcalico.org/IPv4IPIPTunnelAddr",
+    "projectcalico.org/IPv4VXLANTunnelAddr",
+    "projectcalico.org/IPv6VXLANTunnelAddr",
+    "projectcalico.org/IPv4WireguardInterfaceAddr",
+    "projectcalico.org/IPv6WireguardInterfaceAddr",
+];
+
+fn check_tunnels(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut Vec<Finding>) {
+    let mut used = BTreeMap::new();
+    for node in state.nodes {
+        let texts = TUNNELS.iter().filter_map(|name| node.metadata.annotations.get(*name));
+        let addresses = texts.filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok());
+        used.extend(addresses.map(|address| (address, node.metadata.name.as_str())));
+    }
+    let mut allocated = BTreeSet::new();
+    for (_, block) in blocks {
+        for (address, owner) in block::assigned(&block.spec) {
+            allocated.insert(address);
+            let get = |key: &str| owner.secondary.get(key).map(String::as_str);
+            let (Some(kind), Some(node)) = (get("type"), get("node")) else { continue };
+            let exists = state.nodes.iter().any(|one| one.metadata.name == node);
+            if kind.ends_with("TunnelAddress") && !exists {
+                let owner = format!("{kind} of node {node}");
+                findings.push(Finding::Leaked { address, owner });
+            }
+        }
+    }
+    for (address, node) in used.into_iter().filter(|(address, _)| !allocated.contains(address)) {
+        let pod = format!("a tunnel of node {node}");
+        findings.push(Finding::NotAllocated { address, pod });
     }
 }
 

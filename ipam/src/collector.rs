@@ -10,9 +10,10 @@
 //! | address of a virtual machine | the machine is gone, and no pod has the address | the grace period, five minutes at least |
 //! | address of a tunnel | its node is gone | `settle` |
 //! | empty block | its node has another block of the family | `settle`, not written meanwhile |
+//! | empty block that overlaps another, or that nobody owns | at once | `settle`, not written meanwhile |
 //! | claim of a dead node | nobody alive has an address of the block | `settle` |
 //! | claim that was never finished, or owns nothing | nobody finished it | the grace period |
-//! | address that was released and rested | at once: nobody else may write its block for long | the cool-down |
+//! | address that was released | it cooled down: nobody else may write its block for long | `ipCooldownSeconds` |
 //! | handle that disagrees with the blocks | nobody finished it | the grace period |
 //!
 //! Of a handle all addresses go, or none.
@@ -57,6 +58,8 @@ pub struct Rules {
     pub cooldown: Duration,
     /// How long two observations must lie apart, so that work in progress is not taken for what was left over.
     pub settle: Duration,
+    /// Whether empty blocks go that their nodes can spare.
+    pub spare_blocks: bool,
 }
 
 impl Default for Rules {
@@ -65,6 +68,7 @@ impl Default for Rules {
             grace: Some(Duration::from_secs(15 * 60)),
             cooldown: Duration::ZERO,
             settle: Duration::from_secs(60),
+            spare_blocks: true,
         }
     }
 }
@@ -89,6 +93,7 @@ impl Observations {
 enum Subject {
     Address(IpAddr),
     Block(String),
+    Misfit(String),
     Affinity(String),
     Handle(String),
 }
@@ -111,8 +116,8 @@ pub struct ReleasePlan {
     pub affinities: Vec<(String, Option<String>)>,
     /// Handles that disagree with the blocks.
     pub repairs: Vec<HandleRepair>,
-    /// Blocks with addresses that cooled down.
-    pub rested: Vec<IpNet>,
+    /// Blocks with addresses that cooled down, and empty ones without an owner: written as they should be.
+    pub tidy: Vec<IpNet>,
     /// How long released addresses rest.
     pub cooldown: Duration,
 }
@@ -121,7 +126,7 @@ impl ReleasePlan {
     /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self { cooldown: self.cooldown, ..Self::default() }
+        *self == (Self { cooldown: self.cooldown, ..Self::default() })
     }
 }
 
@@ -180,7 +185,7 @@ pub fn plan(
     let mut pass = Pass { previous, now, rules, next: Observations::default() };
     let facts = verdict::Facts::new(inventory);
     let mut plan = ReleasePlan { cooldown: rules.cooldown, ..ReleasePlan::default() };
-    plan.rested = block::rested(inventory, Cooldown { now, rest: rules.cooldown });
+    plan.tidy = block::rested(inventory, Cooldown { now, rest: rules.cooldown });
     let in_use = pass.addresses(inventory, &facts, &mut plan);
     pass.blocks(inventory, &facts, &in_use, &mut plan);
     pass.handles(inventory, &mut plan);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{AffinityState, BlockAffinity, IpamBlock, IpamHandle, Key, Resource};
 use ipnet::IpNet;
-use store::{DeletePreconditions, Store, StoreError, Stored, random::Random};
+use store::{DeletePreconditions, Revision, Store, StoreError, Stored, random::Random};
 
 use crate::{affinity, block, handle};
 
@@ -90,18 +90,38 @@ pub(crate) enum GiveBack {
     IfEmpty(Option<u64>),
 }
 
+/// Whose work it is to end a claim.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Authority {
+    /// The node's own, or the collector's: what somebody else began is taken over.
+    Full,
+    /// Another node's, which wants the block: it leaves alone what somebody else works on.
+    Guest,
+}
+
+/// The end of a claim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) net: &'a IpNet,
+    pub(crate) when: GiveBack,
+    pub(crate) authority: Authority,
+}
+
 /// Ends a node's claim on a block: affinity to `pendingDeletion`, block deleted or left without owner, affinity deleted.
-/// Returns whether the claim is gone; one that stays is confirmed again if somebody had begun to end it.
+/// Returns whether the claim is gone; one that stays is confirmed again.
+///
+/// Whoever wrote `pendingDeletion` works on the claim until somebody else writes the affinity. So a claim is never confirmed
+/// again by one while another deletes its block.
 pub(crate) async fn release_claim(
     store: &impl Store,
-    node: &str,
-    net: &IpNet,
-    when: GiveBack,
+    ending: Ending<'_>,
     tries: u32,
 ) -> Result<bool, StoreError> {
     let mut attempt = 0;
+    let mut marked = None;
     loop {
-        match release_claim_once(store, node, net, when).await {
+        match release_claim_once(store, ending, &mut marked).await {
             Err(error) if may_retry(&error) && attempt < tries => {
                 attempt += 1;
                 pause(attempt).await;
@@ -111,40 +131,41 @@ pub(crate) async fn release_claim(
     }
 }
 
+/// `marked` is the revision at which this conversation wrote `pendingDeletion`.
 async fn release_claim_once(
     store: &impl Store,
-    node: &str,
-    net: &IpNet,
-    when: GiveBack,
+    ending: Ending<'_>,
+    marked: &mut Option<Revision>,
 ) -> Result<bool, StoreError> {
+    let Ending { node, net, when, authority } = ending;
     let key = Key::cluster(affinity::object_name(node, net));
-    let claim = find::<BlockAffinity>(store, &key).await?;
+    let Ok(mut claim) = take_over(find(store, &key).await?, store, authority, marked).await? else {
+        return Ok(false);
+    };
     let owner = affinity::of_host(node);
     let block = find_block(store, net).await?;
     let block = block.filter(|block| block.spec.affinity.as_deref() == Some(&owner));
-    let stays = block.as_ref().is_some_and(|block| match when {
-        GiveBack::Always => false,
-        GiveBack::IfEmpty(sequence) => {
-            !block::is_empty(&block.spec)
-                || sequence.is_some_and(|sequence| sequence != block.spec.sequence_number)
-        }
+    let is_used = block.as_ref().is_some_and(|block| !block::is_empty(&block.spec));
+    let was_written = block.as_ref().is_some_and(|block| match when {
+        GiveBack::IfEmpty(Some(sequence)) => sequence != block.spec.sequence_number,
+        GiveBack::IfEmpty(None) | GiveBack::Always => false,
     });
-    if stays {
-        if let Some(mut claim) = claim
-            && claim.spec.state == AffinityState::PendingDeletion
-        {
+    if was_written || (is_used && when != GiveBack::Always) {
+        // With an address the block cannot vanish under us; without one only our own mark keeps others off.
+        let Some(mut claim) = claim.filter(|_| is_used || marked.is_some()) else {
+            return Ok(false);
+        };
+        if claim.spec.state != AffinityState::Confirmed {
             claim.spec.state = AffinityState::Confirmed;
             store.update(&claim).await?;
         }
         return Ok(false);
     }
-    let claim = match claim {
-        Some(mut claim) if claim.spec.state != AffinityState::PendingDeletion => {
-            claim.spec.state = AffinityState::PendingDeletion;
-            Some(store.update(&claim).await?)
-        }
-        claim => claim,
-    };
+    if let Some(found) = claim.as_mut().filter(|_| marked.is_none()) {
+        found.spec.state = AffinityState::PendingDeletion;
+        *found = store.update(found).await?;
+        *marked = Some(found.revision());
+    }
     if let Some(mut block) = block {
         block.spec.affinity = None;
         block.spec.affinity_claim_time = None;
@@ -154,6 +175,35 @@ async fn release_claim_once(
         delete_as_read(store, &claim).await?;
     }
     Ok(true)
+}
+
+type Claim = Option<Stored<BlockAffinity>>;
+
+/// Makes sure that nobody else is ending a claim. `Ok(Err(()))`: somebody is, or made it anew, and may.
+async fn take_over(
+    found: Claim,
+    store: &impl Store,
+    authority: Authority,
+    marked: &mut Option<Revision>,
+) -> Result<Result<Claim, ()>, StoreError> {
+    let Some(mut claim) = found else { return Ok(Ok(None)) };
+    if claim.spec.deleted {
+        // Someone's soft delete that was not finished.
+        delete_as_read(store, &claim).await?;
+        return Ok(Ok(None));
+    }
+    if marked.as_ref() == Some(&claim.revision()) {
+        return Ok(Ok(Some(claim)));
+    }
+    let is_others = marked.take().is_some() || claim.spec.state == AffinityState::PendingDeletion;
+    if is_others && authority == Authority::Guest {
+        return Ok(Err(()));
+    }
+    if claim.spec.state == AffinityState::PendingDeletion {
+        claim.spec.state = AffinityState::Pending;
+        claim = store.update(&claim).await?;
+    }
+    Ok(Ok(Some(claim)))
 }
 
 /// Makes a handle say that it has `count` addresses in a block; returns what is stored, `None` when it is gone.

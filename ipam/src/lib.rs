@@ -13,6 +13,7 @@ pub mod check;
 pub mod clock;
 pub mod collector;
 mod datastore;
+pub mod explain;
 pub mod handle;
 pub mod ordinal;
 pub mod pool;
@@ -20,6 +21,7 @@ pub mod reconcile;
 mod request;
 pub mod show;
 pub mod space;
+pub mod wishes;
 
 pub use allocator::{Allocator, Options, Released};
 pub use clock::{Clock, UnixNanos};

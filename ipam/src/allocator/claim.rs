@@ -10,14 +10,13 @@ use store::{ListOptions, Store, StoreError, Stored};
 use super::Worker;
 use crate::{
     AssignError, Family, affinity, block,
-    datastore::{GiveBack, delete_as_read, may_retry, pause, release_claim},
+    datastore::{Authority, Ending, GiveBack, delete_as_read, may_retry, pause, release_claim},
+    explain::max_blocks,
     ordinal,
     pool::{Asker, Pool, select},
     space::{Space, Summary},
 };
 
-/// Blocks per host where the configuration says 0 (Calico `ipam.go`).
-const DEFAULT_MAX_BLOCKS: usize = 20;
 /// An empty block of another node is left alone until its claim is this old: the claim may be in use in a moment.
 const RECLAIM_AFTER: u64 = 60 * 1_000_000_000;
 
@@ -40,10 +39,7 @@ impl<S: Store> Worker<S> {
         }
         let family = pool.family();
         let own = self.own_blocks().iter().filter(|net| Family::of(net.addr()) == family).count();
-        let most = match usize::try_from(configuration.max_blocks_per_host).unwrap_or_default() {
-            0 => DEFAULT_MAX_BLOCKS,
-            most => most,
-        };
+        let most = max_blocks(&configuration);
         if own >= most {
             return Ok(Err(format!("{LIMIT} ({own} blocks)")));
         }
@@ -107,7 +103,7 @@ impl<S: Store> Worker<S> {
             Err(StoreError::AlreadyExists { .. }) => match self.load(net).await? {
                 // Ours already: a claim that died half-way, here or in a former life.
                 Some(stored) if stored.spec.affinity.as_deref() == Some(&self.affinity) => {
-                    (stored, false)
+                    (self.renew(stored, &claim).await?, false)
                 }
                 Some(_) => {
                     delete_as_read(&self.store, &claim).await?;
@@ -136,6 +132,20 @@ impl<S: Store> Worker<S> {
         self.claimed.insert(net, true);
         tracing::info!(block = %net, "claimed a block");
         Ok(true)
+    }
+
+    /// Writes a block of ours whose claim is not confirmed: whoever is about to delete it must notice.
+    async fn renew(
+        &mut self,
+        mut mine: Stored<IpamBlock>,
+        claim: &BlockAffinity,
+    ) -> Result<Stored<IpamBlock>, StoreError> {
+        if claim.spec.state == AffinityState::Confirmed {
+            return Ok(mine);
+        }
+        mine.spec.affinity_claim_time = Some(self.options.clock.now().rfc3339());
+        mine.spec.sequence_number += 1;
+        self.store.update(&mine).await
     }
 
     /// Returns whether a new block overlaps another. Two nodes may create overlapping blocks of different sizes at once.
@@ -232,11 +242,13 @@ impl<S: Store> Worker<S> {
         net: IpNet,
         when: GiveBack,
     ) -> Result<bool, StoreError> {
-        let tries = self.options.tries;
         // What is left of the block is read when it is needed.
         self.blocks.remove(&net);
-        let gone = release_claim(&self.store, node, &net, when, tries).await?;
-        if node == self.node {
+        let is_own = node == self.node;
+        let authority = if is_own { Authority::Full } else { Authority::Guest };
+        let ending = Ending { node, net: &net, when, authority };
+        let gone = release_claim(&self.store, ending, self.options.tries).await?;
+        if is_own {
             self.claimed.insert(net, !gone);
         }
         Ok(gone)

@@ -57,8 +57,8 @@ impl<S: Store> Worker<S> {
             claims.insert(net);
             let step = match stored.spec.state {
                 _ if stored.spec.deleted => Step::End,
-                AffinityState::PendingDeletion => Step::End,
-                AffinityState::Pending => Step::Finish,
+                // Somebody, perhaps a former life of ours, began to end it: we are here, so it is undone.
+                AffinityState::PendingDeletion | AffinityState::Pending => Step::Finish,
                 AffinityState::Confirmed | AffinityState::Unset if owns(&net) => continue,
                 AffinityState::Confirmed | AffinityState::Unset => Step::EndIfLost,
             };

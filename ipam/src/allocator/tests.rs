@@ -4,6 +4,7 @@ mod budget;
 mod claims;
 mod crashes;
 mod golden;
+mod model;
 mod pools;
 
 use std::sync::{

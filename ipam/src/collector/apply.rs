@@ -12,8 +12,8 @@ use crate::{
     Clock,
     block::{self, Cooldown},
     datastore::{
-        GiveBack, delete_as_read, find, find_block, may_retry, pause, release_claim, save_block,
-        write_handle,
+        Authority, Ending, GiveBack, delete_as_read, find, find_block, may_retry, pause,
+        release_claim, save_block, write_handle,
     },
     handle,
 };
@@ -40,8 +40,8 @@ pub struct Applied {
 pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan, clock: &Clock) -> Applied {
     let mut applied = Applied::default();
     let cooldown = || Cooldown { now: clock.now(), rest: plan.cooldown };
-    for net in &plan.rested {
-        if let Err(error) = thaw(store, net, cooldown()).await {
+    for net in &plan.tidy {
+        if let Err(error) = tidy(store, net, cooldown()).await {
             applied.errors.push((format!("block {net}"), error));
         }
     }
@@ -76,10 +76,12 @@ pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan, clock: &Clock) -> Ap
     applied
 }
 
-/// Frees what cooled down. Whoever wrote the block meanwhile did it too.
-async fn thaw<S: Store>(store: &S, net: &IpNet, cooldown: Cooldown) -> Result<(), StoreError> {
+/// Frees what cooled down, and deletes a block that is left empty and without owner. Whoever wrote the block meanwhile did
+/// that too.
+async fn tidy<S: Store>(store: &S, net: &IpNet, cooldown: Cooldown) -> Result<(), StoreError> {
     let Some(mut found) = find_block(store, net).await? else { return Ok(()) };
-    if !block::thaw(&mut found.spec, cooldown) {
+    let is_left = found.spec.affinity.is_none() && block::is_empty(&found.spec);
+    if !block::thaw(&mut found.spec, cooldown) && !is_left {
         return Ok(());
     }
     match save_block(store, found).await {
@@ -97,7 +99,8 @@ async fn release_block<S: Store>(store: &S, one: &super::BlockRelease) -> Result
         }
         None => GiveBack::Always,
     };
-    release_claim(store, &one.node, &one.block, when, TRIES).await
+    let ending = Ending { node: &one.node, net: &one.block, when, authority: Authority::Full };
+    release_claim(store, ending, TRIES).await
 }
 
 /// Releases all addresses of a handle, or none when one of them is in use or was assigned anew.

@@ -10,6 +10,7 @@ use super::{BlockRelease, Inventory, Pass, ReleasePlan, Subject, verdict::Facts}
 use crate::{
     Family, affinity,
     block::{self, Cooldown},
+    space::Space,
 };
 
 impl Pass<'_> {
@@ -64,7 +65,40 @@ impl Pass<'_> {
                 plan.blocks.push(BlockRelease { node, block: net, if_empty_at: None });
             }
         }
-        self.spare_blocks(inventory, facts, &blocks, plan);
+        self.misfits(&blocks, plan);
+        if self.rules.spare_blocks {
+            self.spare_blocks(inventory, facts, &blocks, plan);
+        }
+    }
+
+    /// Finds empty blocks that overlap another or that nobody owns.
+    fn misfits(&mut self, blocks: &BTreeMap<IpNet, &IpamBlock>, plan: &mut ReleasePlan) {
+        let mut space = Space::default();
+        for one in blocks.values() {
+            space.put(&one.metadata.name, &one.spec);
+        }
+        for (net, one) in blocks.iter().filter(|(_, one)| block::is_empty(&one.spec)) {
+            let ownerless = one.spec.affinity.is_none();
+            if !ownerless && space.overlapping(net).is_none() {
+                continue;
+            }
+            let sequence = one.spec.sequence_number;
+            let subject = Subject::Misfit(net.to_string());
+            if !self.is_due(subject, sequence.to_string(), Some(self.rules.settle)) {
+                continue;
+            }
+            if ownerless {
+                plan.tidy.push(*net);
+            } else if let Some(node) = host(one) {
+                // Of two empty ones the first goes; the other no longer overlaps then.
+                space.remove(&one.metadata.name);
+                plan.blocks.push(BlockRelease {
+                    node: node.to_owned(),
+                    block: *net,
+                    if_empty_at: Some(sequence),
+                });
+            }
+        }
     }
 
     /// Finds empty blocks of nodes that have others of the family.

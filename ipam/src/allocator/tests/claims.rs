@@ -163,6 +163,7 @@ async fn what_a_former_life_left_half_way_is_finished() {
             "10.0.0.0/28 host:n1",
             "10.0.0.112/28 host:n1",
             "10.0.0.16/28 host:n1",
+            "10.0.0.32/28 host:n1",
             "10.0.0.48/28 host:n2",
             "10.0.0.80/28 host:n1",
         ]
