@@ -285,6 +285,33 @@ fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut 
     }
 }
 
+/// Returns who uses which address: pods that run, and tunnels of nodes.
+#[must_use]
+pub fn users(pods: &[Pod], nodes: &[Node]) -> BTreeMap<IpAddr, Vec<String>> {
+    let mut users: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| !pod.spec.host_network && !is_over(pod)) {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        for address in known_addresses(pod) {
+            let name = format!("pod {namespace}/{}", pod.metadata.name);
+            users.entry(address).or_default().push(name);
+        }
+    }
+    for (address, node) in tunnel_addresses(nodes) {
+        users.entry(address).or_default().push(format!("a tunnel of node {node}"));
+    }
+    users
+}
+
+fn tunnel_addresses(nodes: &[Node]) -> BTreeMap<IpAddr, &str> {
+    let mut used = BTreeMap::new();
+    for node in nodes {
+        let texts = TUNNELS.iter().filter_map(|name| node.metadata.annotations.get(*name));
+        let addresses = texts.filter_map(|text| text.split('/').next()?.parse().ok());
+        used.extend(addresses.map(|address| (address, node.metadata.name.as_str())));
+    }
+    used
+}
+
 /// Where nodes write the addresses of their tunnels.
 const TUNNELS: [&str; 5] = [
     "projectcalico.org/IPv4IPIPTunnelAddr",
@@ -295,12 +322,7 @@ const TUNNELS: [&str; 5] = [
 ];
 
 fn check_tunnels(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut Vec<Finding>) {
-    let mut used = BTreeMap::new();
-    for node in state.nodes {
-        let texts = TUNNELS.iter().filter_map(|name| node.metadata.annotations.get(*name));
-        let addresses = texts.filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok());
-        used.extend(addresses.map(|address| (address, node.metadata.name.as_str())));
-    }
+    let used = tunnel_addresses(state.nodes);
     let mut allocated = BTreeSet::new();
     for (_, block) in blocks {
         for (address, owner) in block::assigned(&block.spec) {

@@ -102,6 +102,7 @@ fn group(finding: &Finding) -> &'static str {
         Finding::OutsidePools { .. } => "blocks outside pools",
         Finding::Leaked { .. } => "leaked addresses",
         Finding::NotAllocated { .. } => "addresses in use and not allocated",
+        Finding::UsedOutsidePools { .. } => "addresses in use outside enabled pools",
         Finding::SharedAddress { .. } => "addresses of several pods",
         Finding::HandleWithoutAddresses { .. }
         | Finding::HandleMissing { .. }

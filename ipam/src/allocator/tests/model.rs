@@ -562,7 +562,6 @@ async fn finish(
 /// `VOILE_MODEL_SWITCHES` set others, for a longer look: without interruptions named, every order is tried.
 const BOUNDS: [(usize, usize); 2] = [(0, 2), (1, 1)];
 
-#[expect(clippy::print_stderr, reason = "how much was explored")]
 fn explore(name: &str, scenario: &Scenario) {
     let wanted = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let bounds = match (wanted("VOILE_MODEL_FAULTS"), wanted("VOILE_MODEL_SWITCHES")) {
