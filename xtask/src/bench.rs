@@ -12,7 +12,7 @@ use crate::{lab::target_dir, packages};
 
 /// Measure beside well-known programs in the same run and print ratios
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  cargo xtask bench bgp --help\n  \
+#[command(after_help = "Examples:\n  cargo xtask bench smoke\n  cargo xtask bench bgp --help\n  \
     cargo xtask bench bgp --only dfz10,withdraw --speaker voile,bird --runs 3\n  \
     cargo xtask bench bgp -o json > figures.json\n  \
     cargo xtask bench bgp --no-build --only rr500    measure what was built before")]
@@ -23,6 +23,8 @@ pub(crate) struct BenchArgs {
 
 #[derive(Subcommand, Debug)]
 enum Suite {
+    /// First figures of everything: pods, policy, memory, BGP
+    Smoke(Rest),
     /// BGP speakers: convergence, processor time and memory beside BIRD 2, FRR, GoBGP and OpenBGPD
     Bgp(Rest),
     /// Addresses: round trips, time and memory over a datastore that takes 5 ms for each call
@@ -38,15 +40,38 @@ struct Rest {
     rest: Vec<String>,
 }
 
+/// Everything that runs on a node, and the API server.
+const SMOKE: &[&str] = &[
+    "-p",
+    "node",
+    "-p",
+    "cni",
+    "-p",
+    "lab",
+    "-p",
+    "bgp",
+    "--features",
+    "bgp/bgpd",
+    "--bin",
+    "voile-node",
+    "--bin",
+    "voile-cni",
+    "--bin",
+    "voile-lab",
+    "--bin",
+    "voile-bgpd",
+];
+
 impl Suite {
     fn rest(&self) -> &[String] {
         match self {
-            Self::Bgp(rest) | Self::Ipam(rest) => &rest.rest,
+            Self::Smoke(rest) | Self::Bgp(rest) | Self::Ipam(rest) => &rest.rest,
         }
     }
 
     fn program(&self) -> &'static str {
         match self {
+            Self::Smoke(_) => "bench-smoke",
             Self::Bgp(_) => "bench-bgp",
             Self::Ipam(_) => "bench-ipam",
         }
@@ -55,6 +80,7 @@ impl Suite {
     /// Arguments of `cargo build --release`, without the suite's own program.
     fn build(&self) -> &'static [&'static str] {
         match self {
+            Self::Smoke(_) => SMOKE,
             Self::Bgp(_) => &["-p", "bgp", "--features", "bgp/bgpd", "--bin", "voile-bgpd"],
             Self::Ipam(_) => &["--features", "voile-bench/ipam"],
         }
@@ -62,6 +88,7 @@ impl Suite {
 
     fn packages(&self) -> &'static [packages::Program] {
         match self {
+            Self::Smoke(_) => packages::BENCH_SMOKE,
             Self::Bgp(_) => packages::BENCH_BGP,
             Self::Ipam(_) => &[],
         }

@@ -40,6 +40,12 @@ pub(crate) const BENCH_BGP: &[Program] = &[
     program("/usr/sbin/bgpctl", "openbgpd", "BGP figures of OpenBGPD"),
 ];
 
+/// What `cargo xtask bench smoke` measures beside our own programs.
+pub(crate) const BENCH_SMOKE: &[Program] = &[
+    program("bird", "bird2", "the speaker that ratios refer to"),
+    program("/usr/lib/cni/ptp", "containernetworking-plugins", "the plugin that ratios refer to"),
+];
+
 /// Installs what is missing where this is root on Debian; otherwise says what is missing. Returns what still is.
 pub(crate) fn ensure(programs: &[Program]) -> Result<Vec<Program>> {
     let missing = |programs: &[Program]| {

@@ -15,3 +15,4 @@ pub mod ipam;
 pub mod link;
 pub mod process;
 pub mod report;
+pub mod smoke;
