@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Http {
     address: String,
+    /// What every path begins with.
+    base: String,
     token: String,
     netns: NetNs,
     /// Kept open between requests.
@@ -35,7 +37,8 @@ impl Http {
     pub(super) fn new(address: &str, token: &str, netns: &NetNs) -> Result<Self> {
         let (address, token) = (address.to_owned(), token.to_owned());
         let netns = NetNs::open(netns.process_path())?;
-        Ok(Self { address, token, netns, connection: Mutex::new(None) })
+        let base = String::new();
+        Ok(Self { address, base, token, netns, connection: Mutex::new(None) })
     }
 
     /// Finds address and token in a kubeconfig of the lab's API server.
@@ -47,7 +50,10 @@ impl Http {
         };
         let address = after("server").and_then(|url| url.strip_prefix("http://"));
         let address = address.context("the kubeconfig names no http:// server")?;
-        Self::new(address, after("token").context("the kubeconfig has no token")?, netns)
+        let (address, base) = address.split_once('/').unwrap_or((address, ""));
+        let server = Self::new(address, after("token").unwrap_or_default(), netns)?;
+        let base = if base.is_empty() { String::new() } else { format!("/{base}") };
+        Ok(Self { base, ..server })
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Answer> {
@@ -72,8 +78,9 @@ impl Http {
         };
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.base,
             self.address,
             self.token,
             body.len()
