@@ -163,6 +163,10 @@ pub struct PolicyState {
     /// Why the last write failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Objects that are not enforced as written, and why; the first of them.
+    #[serde(deserialize_with = "null_as_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub problems: Vec<String>,
 }
 
 /// Numbers of routes.

@@ -112,6 +112,8 @@ pub struct Felix {
     group_users: BTreeMap<ChainName, usize>,
     policy_chains: BTreeMap<PolicyId, BTreeSet<ChainName>>,
     routes: route::Routes,
+    /// Whether an object came that may not be understood.
+    problems_due: bool,
 }
 
 impl Felix {
@@ -130,6 +132,7 @@ impl Felix {
             group_users: BTreeMap::new(),
             policy_chains: BTreeMap::new(),
             routes: route::Routes::default(),
+            problems_due: true,
         }
     }
 
@@ -141,6 +144,12 @@ impl Felix {
             Update::BlockAffinity(key, affinity) => {
                 self.routes.put_block(key, affinity.as_deref(), &self.config.node_name);
             }
+            Update::KubernetesNetworkPolicy(..)
+            | Update::NetworkPolicy(..)
+            | Update::GlobalNetworkPolicy(..)
+            | Update::Tier(..)
+            | Update::NetworkSet(..)
+            | Update::GlobalNetworkSet(..) => self.problems_due = true,
             _ => {}
         }
         self.graph.on_update(&update);
@@ -156,6 +165,11 @@ impl Felix {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         self.graph.catalog().problems()
+    }
+
+    /// The same, when there may be others than the last time that this was asked.
+    fn take_problems(&mut self) -> Option<Vec<Problem>> {
+        std::mem::take(&mut self.problems_due).then(|| self.problems())
     }
 
     /// All routes wanted now.

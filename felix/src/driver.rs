@@ -57,6 +57,8 @@ pub struct Outcome {
     pub not_ready: Vec<(EndpointId, String)>,
     /// All routes of local workloads and blocks; `None`: as before.
     pub routes: Option<Vec<LocalRoute>>,
+    /// All objects that are not enforced as written, and why; `None`: as before.
+    pub problems: Option<Vec<String>>,
 }
 
 /// A route for a pod or a block of this node.

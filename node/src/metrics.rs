@@ -32,14 +32,19 @@ pub(crate) fn pages(snapshots: Snapshots) -> Pages {
 }
 
 /// Text exposition format 0.0.4.
-struct Text(String);
+pub(crate) struct Text(pub(crate) String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    pub(crate) fn sample(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) {
         self.0.push_str(name);
         for (index, (key, text)) in labels.iter().enumerate() {
             let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -49,7 +54,13 @@ impl Text {
         let _ = writeln!(self.0, "{value}");
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+    pub(crate) fn single(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        value: impl std::fmt::Display,
+    ) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
@@ -124,6 +135,12 @@ fn policy(text: &mut Text, snapshots: &Snapshots) {
         "gauge",
         "Pods whose policy is not in the kernel yet.",
         status.not_ready.len(),
+    );
+    text.single(
+        "voile_policy_problems",
+        "gauge",
+        "Policies, tiers and sets that are not enforced as written; /status names them.",
+        status.problems.len(),
     );
     text.single("voile_nft_sets", "gauge", "Sets in the table voile.", status.table.sets);
     text.single("voile_nft_rules", "gauge", "Rules in the table voile.", status.table.rules);

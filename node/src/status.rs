@@ -18,6 +18,9 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// Longest time between two writes: older than three of these means that the daemon is gone.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
+/// Problems that the report names; `/metrics` counts all, the log names all.
+const SHOWN_PROBLEMS: usize = 20;
+
 /// Where the reports come from.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots {
@@ -87,6 +90,7 @@ impl Snapshots {
                 revision: policy.commits,
                 last_apply_micros: policy.last_apply_micros,
                 last_error: policy.last_error,
+                problems: policy.problems.into_iter().take(SHOWN_PROBLEMS).collect(),
                 ..PolicyState::default()
             }),
             routes: Some(RouteCounts {
@@ -134,7 +138,13 @@ async fn write<S: Store>(
     now: &str,
 ) -> Result<(), StoreError> {
     let status = NodeNetworkStateStatus { updated_at: Some(now.to_owned()), ..status.clone() };
-    let patch = json!({"status": status});
+    let mut patch = json!({"status": status});
+    // What is absent in a merge patch stays as it was: an error that is over must be taken back.
+    if let Some(policy) =
+        patch.pointer_mut("/status/policy").and_then(|found| found.as_object_mut())
+    {
+        policy.entry("lastError").or_insert(serde_json::Value::Null);
+    }
     match store.patch::<NodeNetworkState>(key, Some("status"), &patch).await {
         Err(StoreError::NotFound { .. }) => {
             let object = NodeNetworkState::new(&key.name, NodeNetworkStateSpec {});

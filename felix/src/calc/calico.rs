@@ -1,7 +1,8 @@
 //! `projectcalico.org/v3` policies and tiers in the engine's model.
 //!
 //! What can't be understood fails closed: an Allow or Log rule is left out, a Deny or Pass rule denies everything, a
-//! policy whose selector can't be read denies whatever its readable parts still select.
+//! policy whose selector can't be read denies whatever its readable parts still select. A policy of the cluster without a
+//! readable part that limits it is left out and reported: denying every pod would turn a typo into an outage (ADR 9).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -45,7 +46,7 @@ pub(super) fn policy(id: &PolicyId, object: &NetworkPolicy) -> Policy {
     parse.finish(id, (&spec.tier, spec.order), subject, directions, (ingress, egress))
 }
 
-/// Parses a policy of the cluster; `None` when nothing of its selectors can be read or when it is about hosts only.
+/// Parses a policy of the cluster; `None` when it is about hosts only.
 pub(super) fn global_policy(id: &PolicyId, object: &GlobalNetworkPolicy) -> Option<Policy> {
     let spec = &object.spec;
     // Both are about host endpoints, before and instead of the workload rules.
@@ -57,7 +58,10 @@ pub(super) fn global_policy(id: &PolicyId, object: &GlobalNetworkPolicy) -> Opti
         None => NamespaceTerm::Any,
         Some(text) => parse.namespaces(text).unwrap_or_else(|why| {
             parse.problems.push(format!("spec.namespaceSelector: {why}"));
-            NamespaceTerm::Any
+            match LabelTerm::readable_part(text) {
+                LabelTerm::All => NamespaceTerm::Any,
+                part => NamespaceTerm::Labels(part),
+            }
         }),
     };
     let subject = parse.subject(
@@ -66,6 +70,17 @@ pub(super) fn global_policy(id: &PolicyId, object: &GlobalNetworkPolicy) -> Opti
         spec.service_account_selector.as_deref(),
     );
     let directions = types(&spec.types, !spec.ingress.is_empty(), !spec.egress.is_empty());
+    if subject.broken && subject.selector.selects_everything() {
+        let left_out = "nothing that limits the policy can be read, so it is not enforced at all";
+        parse.problems.push(left_out.to_owned());
+        return Some(parse.finish(
+            id,
+            (&spec.tier, spec.order),
+            subject,
+            (false, false),
+            Default::default(),
+        ));
+    }
     let ingress = parse.rules(&spec.ingress, Direction::Ingress);
     let egress = parse.rules(&spec.egress, Direction::Egress);
     Some(parse.finish(id, (&spec.tier, spec.order), subject, directions, (ingress, egress)))
@@ -102,10 +117,11 @@ impl Parse {
     ) -> Subject {
         let mut broken = !self.problems.is_empty();
         let mut term = |field: &str, text: Option<&str>| {
-            LabelTerm::calico(text.unwrap_or_default()).unwrap_or_else(|why| {
+            let text = text.unwrap_or_default();
+            LabelTerm::calico(text).unwrap_or_else(|why| {
                 self.problems.push(format!("spec.{field}: {why}; what the rest selects is denied"));
                 broken = true;
-                LabelTerm::All
+                LabelTerm::readable_part(text)
             })
         };
         let labels = term("selector", selector);

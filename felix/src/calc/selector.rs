@@ -118,6 +118,16 @@ impl LabelTerm {
         Ok(Self::Calico(parsed))
     }
 
+    /// Reads what can be read of a selector that as a whole cannot: the terms between its outermost `&&`. What it selects is
+    /// never less than what was meant; everything, when no term can be read.
+    #[must_use]
+    pub fn readable_part(text: &str) -> Self {
+        let Some(terms) = conjunction(text) else { return Self::All };
+        let readable = terms.into_iter().filter(|term| api::Selector::parse(term).is_ok());
+        let joined = readable.map(|term| format!("({term})")).collect::<Vec<_>>().join(" && ");
+        Self::calico(&joined).unwrap_or_default()
+    }
+
     fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::All => true,
@@ -125,6 +135,32 @@ impl LabelTerm {
             Self::Kubernetes(all) => all.iter().all(|one| one.matches(&label)),
         }
     }
+}
+
+/// Splits at the outermost `&&`. None when there is an outermost `||`, or when brackets or quotes do not match: then no term
+/// limits the whole.
+fn conjunction(text: &str) -> Option<Vec<&str>> {
+    let (mut terms, mut begin, mut depth, mut quote) = (Vec::new(), 0, 0_usize, None);
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '(' | '{') => depth += 1,
+            (None, ')' | '}') => depth = depth.checked_sub(1)?,
+            (None, '|') if depth == 0 => return None,
+            (None, '&') if depth == 0 && characters.next_if(|(_, next)| *next == '&').is_some() => {
+                terms.push(text.get(begin..at)?.trim());
+                begin = at + 2;
+            }
+            _ => {}
+        }
+    }
+    terms.push(text.get(begin..)?.trim());
+    let complete = depth == 0 && quote.is_none();
+    terms.retain(|term| !term.is_empty());
+    complete.then_some(terms)
 }
 
 impl fmt::Display for LabelTerm {
@@ -166,6 +202,17 @@ impl Selector {
             NamespaceTerm::Is(name) => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether nothing limits it.
+    #[must_use]
+    pub fn selects_everything(&self) -> bool {
+        let account = self.service_account.as_ref();
+        let any_account = account
+            .is_none_or(|term| term.names.is_empty() && matches!(term.labels, LabelTerm::All));
+        matches!(self.namespace, NamespaceTerm::Any)
+            && any_account
+            && matches!(self.labels, LabelTerm::All)
     }
 
     /// Whether only pods can match, no network sets.

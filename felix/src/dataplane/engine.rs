@@ -17,10 +17,12 @@ impl Engine for Felix {
         let not_ready = flush.not_ready.into_iter();
         // Also when there are none: then those of an earlier life are to go.
         let routes = flush.routes_settled.then(|| self.routes().iter().map(route).collect());
+        let problems = self.take_problems();
         Outcome {
             ready: flush.ready.into_iter().collect(),
             not_ready: not_ready.map(|(id, reason)| (id, reason.to_string())).collect(),
             routes,
+            problems: problems.map(|all| all.iter().map(ToString::to_string).collect()),
         }
     }
 }

@@ -337,6 +337,51 @@ fn a_bad_selector_closes_what_it_may_select_and_is_reported() {
     assert!(fake::passes(&table, Hook::Forward, None, &packet));
 }
 
+#[test]
+fn a_bad_selector_of_the_cluster_closes_what_its_readable_part_selects_and_never_everything() {
+    // (selector, namespaceSelector, whether shop/api is closed, whether lab/web is closed)
+    const CASES: [(&str, &str, bool, bool); 8] = [
+        ("app = = 'x'", "", false, false),
+        ("app == 'api' && role = 'x'", "", true, false),
+        ("app == 'api' || role = 'x'", "", false, false),
+        ("app == 'api' && (role = 'x'", "", false, false),
+        ("app == 'api", "", false, false),
+        ("role = 'x'", "projectcalico.org/name == 'shop'", true, false),
+        ("app == 'api'", "projectcalico.org/name = 'lab'", true, false),
+        ("", "projectcalico.org/name = 'lab'", false, false),
+    ];
+    for (selector, namespaces, shop, lab) in CASES {
+        let (key, bad) = testing::object::<api::GlobalNetworkPolicy>(json!({
+            "metadata": { "name": "typo" },
+            "spec": {
+                "selector": selector, "namespaceSelector": namespaces,
+                "types": ["Ingress"], "ingress": [{ "action": "Allow" }],
+            },
+        }));
+        let labels = |name: &str| json!({ "projectcalico.org/name": name });
+        let updates = [
+            testing::namespace("shop", &labels("shop")),
+            testing::namespace("lab", &labels("lab")),
+            testing::pod("shop", "api", &json!({ "app": "api" }), "10.244.0.2", &json!([])),
+            testing::endpoint("shop", "api", "10.244.0.2"),
+            testing::pod("lab", "web", &json!({ "app": "web" }), "10.244.0.3", &json!([])),
+            testing::endpoint("lab", "web", "10.244.0.3"),
+            Update::GlobalNetworkPolicy(key, bad),
+        ];
+        let (felix, table, _) = engine(updates);
+        let case = format!("selector {selector}, namespaceSelector {namespaces}");
+        assert!(!felix.problems().is_empty(), "{case}");
+        let closed = |namespace: &str, name: &str, address: &str| {
+            let source = "198.18.0.1".parse().unwrap();
+            let mut packet = fake::Packet::new(source, address.parse().unwrap(), 6, 8080);
+            packet.oif = testing::interface(namespace, name);
+            !fake::passes(&table, Hook::Forward, None, &packet)
+        };
+        assert_eq!(closed("shop", "api", "10.244.0.2"), shop, "shop/api with {case}");
+        assert_eq!(closed("lab", "web", "10.244.0.3"), lab, "lab/web with {case}");
+    }
+}
+
 fn seed_pods() -> Vec<Update> {
     let none = json!([]);
     vec![

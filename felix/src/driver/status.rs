@@ -57,6 +57,8 @@ pub struct Status {
     pub endpoints: usize,
     /// Endpoints that wait, and for what.
     pub not_ready: BTreeMap<EndpointId, String>,
+    /// Objects that are not enforced as written, and why.
+    pub problems: Vec<String>,
     /// Size of the table.
     pub table: TableStats,
     /// Routes in the kernel that are ours.

@@ -330,6 +330,13 @@ impl<E: Engine> Driver<E> {
         let ready: BTreeSet<EndpointId> = outcome.ready.iter().cloned().collect();
         self.ready.retain(|id| ready.contains(id));
         self.staged = Some(outcome.ready);
+        if let Some(problems) = outcome.problems {
+            for problem in problems.iter().filter(|one| !self.outputs.status.problems.contains(one))
+            {
+                tracing::warn!(%problem, "not enforced as written");
+            }
+            self.outputs.status.problems = problems;
+        }
         self.outputs.status.not_ready = outcome.not_ready.into_iter().collect::<BTreeMap<_, _>>();
         if let Some(routes) = outcome.routes {
             self.routes.set_local(routes);
