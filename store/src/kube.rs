@@ -11,7 +11,7 @@ mod path;
 mod tests;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -98,6 +99,32 @@ impl KubeStore {
         let config = kube::Config::incluster().map_err(|error| StoreError::Invalid {
             message: format!("in-cluster configuration: {error}"),
         })?;
+        Self::from_config(config, options)
+    }
+
+    /// Like [`KubeStore::in_cluster`], with `token` and `ca.crt` in another folder. The token is read again when it is renewed.
+    pub fn in_cluster_at(folder: &Path, options: KubeOptions) -> Result<Self, StoreError> {
+        let unusable = |error: &dyn std::fmt::Display| StoreError::Invalid {
+            message: format!("service account in {}: {error}", folder.display()),
+        };
+        let variable = |name: &str| {
+            std::env::var(name).map_err(|_| unusable(&format!("{name} is not in the environment")))
+        };
+        let (host, port) =
+            (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+        // IPv6 needs brackets in a URL.
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let url = format!("https://{host}:{port}").parse().map_err(|error| unusable(&error))?;
+        let (token, ca) = (folder.join("token"), folder.join("ca.crt"));
+        if !token.is_file() {
+            return Err(unusable(&format!("{} does not exist", token.display())));
+        }
+        let certificates = CertificateDer::pem_file_iter(&ca)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| unusable(&format!("{}: {error}", ca.display())))?;
+        let mut config = kube::Config::new(url);
+        config.root_cert = Some(certificates.iter().map(|der| der.to_vec()).collect());
+        config.auth_info.token_file = Some(token.to_string_lossy().into_owned());
         Self::from_config(config, options)
     }
 

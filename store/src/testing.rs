@@ -30,8 +30,10 @@ pub enum StartError {
 pub struct ApiServer {
     port: u16,
     dir: TempDir,
+    program: PathBuf,
+    args: Vec<String>,
     // Dropped in this order, each killed by its own process id.
-    _apiserver: Child,
+    apiserver: Child,
     _etcd: Child,
 }
 
@@ -47,8 +49,9 @@ impl ApiServer {
         let etcd = spawn(&assets.join("etcd"), dir.path(), "etcd.log", &etcd_args(client, peer))?;
         write_files(dir.path()).await?;
         let args = apiserver_args(dir.path(), client, secure);
-        let apiserver = spawn(&assets.join("kube-apiserver"), dir.path(), "apiserver.log", &args)?;
-        let mut server = Self { port: secure, dir, _apiserver: apiserver, _etcd: etcd };
+        let program = assets.join("kube-apiserver");
+        let apiserver = spawn(&program, dir.path(), "apiserver.log", &args)?;
+        let mut server = Self { port: secure, dir, program, args, apiserver, _etcd: etcd };
         server.write_kubeconfig().await?;
         server.wait_ready().await?;
         Ok(server)
@@ -58,6 +61,29 @@ impl ApiServer {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
+    }
+
+    /// Returns the port of the API on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the certificate that clients shall trust.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.path().join("certs/apiserver.crt")
+    }
+
+    /// Kills the API server; its data stays.
+    pub async fn stop(&mut self) -> Result<(), StartError> {
+        self.apiserver.kill().await.map_err(|error| failed("kube-apiserver", &error))
+    }
+
+    /// Starts it again on the same port and data, and waits until it is ready.
+    pub async fn resume(&mut self) -> Result<(), StartError> {
+        self.apiserver = spawn(&self.program, self.dir.path(), "apiserver.log", &self.args)?;
+        self.wait_ready().await
     }
 
     /// Connects without a rate limit.
@@ -89,7 +115,7 @@ impl ApiServer {
     async fn wait_ready(&mut self) -> Result<(), StartError> {
         let store = self.store().await?;
         for _ in 0..600 {
-            if let Ok(Some(status)) = self._apiserver.try_wait() {
+            if let Ok(Some(status)) = self.apiserver.try_wait() {
                 let log = tokio::fs::read_to_string(self.dir.path().join("apiserver.log")).await;
                 let log = log.unwrap_or_default();
                 let tail: Vec<_> = log.lines().rev().take(5).collect();
@@ -185,7 +211,8 @@ fn apiserver_args(dir: &Path, etcd: u16, secure: u16) -> Vec<String> {
         "--advertise-address=127.0.0.1".to_owned(),
         "--cert-dir=certs".to_owned(),
         "--token-auth-file=tokens.csv".to_owned(),
-        "--authorization-mode=AlwaysAllow".to_owned(),
+        // The kubeconfig is of system:masters, who may do everything.
+        "--authorization-mode=RBAC".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={key}"),
         format!("--service-account-signing-key-file={key}"),
