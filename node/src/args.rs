@@ -21,6 +21,19 @@ pub struct Args {
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
+    /// Folder with `token` and `ca.crt` of the pod's service account
+    #[arg(
+        long,
+        env = "VOILE_SERVICE_ACCOUNT",
+        value_name = "DIR",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
+    pub service_account: PathBuf,
+
+    /// Namespace of this daemon: where the secrets of BGP passwords are
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
+    pub namespace: String,
+
     /// Name of this node in the API; default: the host name in lower case
     #[arg(long, env = "NODENAME", value_name = "NAME")]
     pub node_name: Option<String>,
@@ -62,6 +75,10 @@ pub struct Args {
     /// Install voile-cni and its network configuration into these directories at start, as BIN_DIR:CONF_DIR
     #[arg(long, env = "VOILE_CNI_INSTALL", value_name = "BIN_DIR:CONF_DIR")]
     pub cni_install: Option<String>,
+
+    /// Only switch on the kernel settings that routing needs, and end: for a privileged init container
+    #[arg(long)]
+    pub prepare_host: bool,
 
     /// Log filter, such as `info` or `bgp=debug,info`
     #[arg(long, env = "VOILE_LOG", value_name = "FILTER", default_value = "info")]

@@ -45,13 +45,19 @@ const SYSCTLS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Applies the settings; those that this host refuses are named with what they cost.
-pub(crate) fn sysctls() {
+/// Applies the settings; those that this host refuses are named with what they cost. Returns whether forwarding is on: the
+/// others make things slower, without these two nothing works.
+pub(crate) fn sysctls() -> bool {
+    let mut forwarding = true;
     for (path, value, purpose) in SYSCTLS {
         if let Err(error) = kernel::sysctl::ensure(path, value) {
             tracing::warn!(%error, %purpose, "kernel setting refused");
+            // A host without IPv6 needs no forwarding of it.
+            let needed = path.ends_with("forward") || path.ends_with("forwarding");
+            forwarding &= !needed || matches!(error.cause, kernel::sysctl::Cause::Missing);
         }
     }
+    forwarding
 }
 
 /// Lists the addresses of this namespace as candidates.

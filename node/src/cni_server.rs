@@ -4,7 +4,9 @@
 //! the wiring; the host route before the last answer.
 
 mod add;
+mod in_flight;
 pub(crate) mod remove;
+pub(crate) mod repair;
 
 use std::{
     fs, io,
@@ -47,6 +49,7 @@ pub(crate) struct Server<S: Store> {
     pub(crate) sync: watch::Receiver<SyncState>,
     pub(crate) mtu: u32,
     pub(crate) releases: remove::Releases,
+    in_flight: in_flight::InFlight,
 }
 
 impl<S: Store> Server<S> {
@@ -60,7 +63,20 @@ impl<S: Store> Server<S> {
         mtu: u32,
     ) -> Self {
         let releases = remove::Releases::new(&context.run_dir);
-        Self { context, store, ipam, endpoints: Mutex::new(endpoints), sync, mtu, releases }
+        context.addresses.send_replace(local_addresses(&endpoints));
+        let endpoints = Mutex::new(endpoints);
+        let in_flight = in_flight::InFlight::default();
+        Self { context, store, ipam, endpoints, sync, mtu, releases, in_flight }
+    }
+
+    /// Tells the speaker which addresses are here, after the records changed.
+    fn tell_addresses(&self, endpoints: &Endpoints) {
+        let now = local_addresses(endpoints);
+        self.context.addresses.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
     }
 
     async fn handle(&self, request: Request) -> Response {
@@ -104,6 +120,10 @@ impl<S: Store> Server<S> {
         }
         Ok(Response::Done)
     }
+}
+
+fn local_addresses(endpoints: &Endpoints) -> std::collections::BTreeSet<std::net::IpAddr> {
+    endpoints.iter().flat_map(Record::ips).collect()
 }
 
 fn locked() -> CniError {

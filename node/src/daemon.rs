@@ -4,7 +4,7 @@
 //! the API server follows and is tried until it is done. Shutdown: no more CNI requests, the speaker leaves its sessions for
 //! graceful restart, felix finishes its transaction. Rules and routes stay.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use felix::dataplane::Felix;
@@ -12,7 +12,7 @@ use ipam::Allocator;
 use store::kube::{KubeOptions, KubeStore};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -31,7 +31,10 @@ use crate::{
 /// Runs the daemon and maps how it ended to an exit code.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
-    init_log(&args);
+    init_log(&args.log, args.log_json);
+    if args.prepare_host {
+        return if bootstrap::sysctls() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.context("cannot start the runtime").and_then(|runtime| {
@@ -48,15 +51,16 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-fn init_log(args: &Args) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
+/// Sends the log to standard error.
+pub(crate) fn init_log(filter: &str, json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
-    if args.log_json { builder.json().init() } else { builder.with_ansi(false).init() }
+    if json { builder.json().init() } else { builder.with_ansi(false).init() }
 }
 
 async fn run(args: Args) -> Result<()> {
@@ -83,7 +87,11 @@ async fn run(args: Args) -> Result<()> {
         run_dir: args.run_dir.clone(),
         view: PodView::default(),
         felix: felix.clone(),
+        namespace: args.namespace.clone(),
+        addresses: watch::channel(BTreeSet::new()).0,
+        blocks: watch::channel(BTreeSet::new()).0,
     };
+    let speaker_inbox = mpsc::channel(1024);
 
     let (sync_state, sync) = watch::channel(SyncState::default());
     let allocator = Allocator::new(store.clone(), &node_name);
@@ -96,7 +104,7 @@ async fn run(args: Args) -> Result<()> {
         sync.clone(),
         mtu,
     ));
-    cni_server::remove::drop_vanished(&server).await;
+    server.drop_vanished_at_start().await;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(sync::run(
@@ -105,8 +113,10 @@ async fn run(args: Args) -> Result<()> {
         felix.clone(),
         context.view.clone(),
         sync_state,
+        speaker_inbox.0.clone(),
     ));
     tasks.spawn(cni_server::remove::retry_releases(Arc::clone(&server)));
+    tasks.spawn(cni_server::repair::run(Arc::clone(&server)));
     let listener = cni_server::listen(&args.cni_socket)?;
     tasks.spawn(cni_server::serve(Arc::clone(&server), listener));
     let (journal, socket) = (Arc::clone(&server), args.cni_socket.clone());
@@ -116,7 +126,7 @@ async fn run(args: Args) -> Result<()> {
     });
     install_cni(&args)?;
     tasks.spawn(announce(store.clone(), args.clone(), node_name.clone(), allocator));
-    let speaker = speaker_task::start(&mut tasks, &context, store.clone());
+    let speaker = speaker_task::start(&mut tasks, &context, store.clone(), speaker_inbox);
     let snapshots = status::Snapshots::new(&context, speaker.report, sync);
     tasks.spawn(status::run(store, snapshots.clone()));
     tasks.spawn(http::serve(http, metrics::pages(snapshots)));
@@ -148,12 +158,22 @@ async fn wait(tasks: &mut JoinSet<()>) -> Result<()> {
 }
 
 async fn connect(args: &Args) -> Result<KubeStore> {
+    connect_to(args.kubeconfig.as_deref(), &args.service_account).await
+}
+
+/// Connects with a kubeconfig, with the pod's service account, or with what kubectl would use.
+pub(crate) async fn connect_to(
+    kubeconfig: Option<&Path>,
+    service_account: &Path,
+) -> Result<KubeStore> {
     let options = KubeOptions::default();
-    let store = match &args.kubeconfig {
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let store = match kubeconfig {
         Some(path) => KubeStore::from_kubeconfig(path, None, options).await,
+        None if in_cluster => KubeStore::in_cluster_at(service_account, options),
         None => KubeStore::infer(options).await,
     };
-    store.context("cannot use the API server's credentials; see --kubeconfig")
+    store.context("cannot use the API server's credentials; see --kubeconfig and --service-account")
 }
 
 fn node_name(args: &Args) -> Result<String> {

@@ -1,8 +1,10 @@
-//! The daemon of one node: composition of the speaker, IPAM, the policy engine and the CNI server.
+//! The daemon of one node: composition of the speaker, IPAM, the policy engine and the CNI server. Beside it the controller,
+//! of which a cluster needs one.
 //!
 //! Composition only: a file here that holds an algorithm is in the wrong crate. [`tasks`] draws all tasks and channels.
 
 pub mod args;
+pub mod controller;
 pub mod daemon;
 pub mod tasks;
 

@@ -108,6 +108,14 @@ impl BgpView {
         self.nodes.get(node_name).map(|node| self.describe(node))
     }
 
+    /// Returns the names of the secrets that peers and the mesh need.
+    pub(crate) fn wanted_secrets(&self) -> std::collections::BTreeSet<String> {
+        let peers = self.peers.values().filter_map(|peer| peer.spec.password.as_ref());
+        let mesh = self.default.as_ref().and_then(|default| default.node_mesh_password.as_ref());
+        let references = peers.chain(mesh).filter_map(|password| password.secret_key_ref.as_ref());
+        references.map(|reference| reference.name.clone()).collect()
+    }
+
     fn describe(&self, node: &Node) -> Local {
         let annotation = |name: &str| node.metadata.annotations.get(name).map(String::as_str);
         let default = self.default.as_ref().and_then(|default| default.as_number);

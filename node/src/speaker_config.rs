@@ -24,11 +24,19 @@ use crate::peering::{BgpView, Local, Origin, Peering, peerings};
 /// LOCAL_PREF that stands for the normal kernel metric 1024 among Calico's nodes (v3.32 and later).
 const CALICO_LOCAL_PREF: u32 = 2_147_483_647 - 1024;
 
-/// Returns the speaker's configuration, and what could not be used.
-pub(crate) fn speaker_config(
-    view: &BgpView,
-    node_name: &str,
-) -> Option<(SpeakerConfig, Vec<String>)> {
+/// What the speaker shall do, where it comes from, and what could not be used.
+#[derive(Debug)]
+pub(crate) struct Spoken {
+    /// For the speaker.
+    pub(crate) config: SpeakerConfig,
+    /// The sessions, as the cluster asks for them.
+    pub(crate) peerings: Vec<Peering>,
+    /// Peers and filters that cannot be used, and why.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Returns the speaker's configuration, once this node is known.
+pub(crate) fn speaker_config(view: &BgpView, node_name: &str) -> Option<Spoken> {
     let local = view.local(node_name)?;
     let (peers, mut problems) = peerings(view, node_name);
     let mut config = SpeakerConfig::new(Asn(local.asn), router_id(&local, node_name));
@@ -50,7 +58,7 @@ pub(crate) fn speaker_config(
             Err(reason) => problems.push(format!("{}: {reason}", peer.name)),
         }
     }
-    Some((config, problems))
+    Some(Spoken { config, peerings: peers, problems })
 }
 
 /// The IPv4 address of the node; without one, 31 bits of a hash of its name (RFC 6286 asks only for uniqueness in the AS).
@@ -214,12 +222,12 @@ mod tests {
         view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
         view.pools
             .insert("p".into(), serde_json::from_value(json!({"cidr": "10.244.0.0/16"})).unwrap());
-        let (config, problems) = speaker_config(&view, "n1").unwrap();
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
         assert!(config.peers.is_empty());
         assert_eq!(problems, ["Global_10_1_1_1: BGPFilter no does not exist"]);
 
         view.filters.insert("no".into(), BgpFilterSpec::default());
-        let (config, problems) = speaker_config(&view, "n1").unwrap();
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
         assert_eq!(problems, Vec::<String>::new());
         let export = &config.peers[0].export;
         assert_eq!(export.default, Action::Reject);

@@ -2,19 +2,19 @@
 //! where what it tells goes (routes to felix, state to the report).
 
 mod links;
+mod passwords;
 mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
 use api::{
-    AffinityState, BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, IpPool, Key, Node,
-    Resource, Secret,
+    AffinityState, BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, IpPool, Key, Node, Resource,
 };
-use base64::Engine as _;
 use bgp::{
     LocalRoute, Prefix, SpeakerConfig,
     driver::{FibReceiver, Handle, Options},
@@ -29,23 +29,34 @@ use store::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 
-use crate::{peering::BgpView, report::BgpReport, speaker_config::speaker_config, tasks::Context};
+use self::passwords::Passwords;
+use crate::{
+    peering::BgpView,
+    report::BgpReport,
+    speaker_config::{Spoken, speaker_config},
+    tasks::Context,
+};
 
-/// Where Calico keeps the secrets of BGP passwords: the namespace of the daemon itself.
-const SECRETS: &str = "kube-system";
 /// Changes that come close together are one configuration.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long routes of a former life stay after a restart is complete. A neighbour that restarts too says End-of-RIB before
+/// it knows everything again (RFC 4724 §4.1 lets it not wait for us), and forwarding must survive that.
+const SWEEP_DELAY: Duration = Duration::from_secs(10);
+/// When to try again what failed.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// One change of what BGP depends on.
-enum Seen {
+pub(crate) enum Seen {
     Configuration(Key, Option<BgpConfiguration>),
     Peer(Key, Option<BgpPeer>),
     Filter(Key, Option<BgpFilter>),
     Node(Key, Option<Box<Node>>),
-    Pool(Key, Option<IpPool>),
-    Affinity(Key, Option<BlockAffinity>),
+    Pool(Key, Option<Arc<IpPool>>),
+    Affinity(Key, Option<Arc<BlockAffinity>>),
+    Password(passwords::Told),
     Synced,
 }
 
@@ -60,8 +71,14 @@ pub(crate) struct Ends {
 }
 
 /// Starts the tasks around the speaker; the speaker itself starts when its first configuration is known.
-pub(crate) fn start<S: Store>(tasks: &mut JoinSet<()>, context: &Context, store: S) -> Ends {
-    let (sender, receiver) = mpsc::channel(256);
+///
+/// Pools and affinities come from the policy engine's watches (`sender`'s other clones); the rest is watched here.
+pub(crate) fn start<S: Store>(
+    tasks: &mut JoinSet<()>,
+    context: &Context,
+    store: S,
+    (sender, receiver): (mpsc::Sender<Seen>, mpsc::Receiver<Seen>),
+) -> Ends {
     spawn_feeds(tasks, &store, &sender);
     let (handle_sender, handle) = watch::channel(None);
     let (problems_sender, problems) = watch::channel(Told::default());
@@ -70,7 +87,7 @@ pub(crate) fn start<S: Store>(tasks: &mut JoinSet<()>, context: &Context, store:
     let conductor = Conductor {
         node_name: context.node_name.clone(),
         felix: context.felix.clone(),
-        store,
+        passwords: Passwords::new(store, &context.namespace, sender),
         view: BgpView::default(),
         affinities: BTreeMap::new(),
         announced: BTreeSet::new(),
@@ -78,8 +95,9 @@ pub(crate) fn start<S: Store>(tasks: &mut JoinSet<()>, context: &Context, store:
         told: problems_sender,
         handle: handle_sender,
         routes: Some(routes_sender),
+        blocks: context.blocks.clone(),
     };
-    tasks.spawn(conductor.run(receiver));
+    tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
     tasks.spawn(report::run(handle.clone(), problems, routes, report_sender));
     tasks.spawn(links::run(handle.clone()));
     Ends { handle, report }
@@ -92,8 +110,6 @@ fn spawn_feeds<S: Store>(tasks: &mut JoinSet<()>, store: &S, sender: &mpsc::Send
     tasks.spawn(feed(store.clone(), sender.clone(), |key, node: Option<Node>| {
         Seen::Node(key, node.map(Box::new))
     }));
-    tasks.spawn(feed(store.clone(), sender.clone(), Seen::Pool));
-    tasks.spawn(feed(store.clone(), sender.clone(), Seen::Affinity));
 }
 
 async fn feed<S: Store, R: Resource>(
@@ -131,31 +147,54 @@ pub(super) struct Told {
 struct Conductor<S> {
     node_name: String,
     felix: felix::driver::Handle,
-    store: S,
+    passwords: Passwords<S>,
     view: BgpView,
-    affinities: BTreeMap<Key, BlockAffinity>,
+    affinities: BTreeMap<Key, Arc<BlockAffinity>>,
     announced: BTreeSet<Prefix>,
     synced: usize,
     told: watch::Sender<Told>,
     handle: watch::Sender<Option<Handle>>,
     routes: Option<watch::Sender<u64>>,
+    blocks: watch::Sender<BTreeSet<IpNet>>,
 }
 
 impl<S: Store> Conductor<S> {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Seen>) {
+    async fn run(
+        mut self,
+        mut receiver: mpsc::Receiver<Seen>,
+        mut addresses: watch::Receiver<BTreeSet<IpAddr>>,
+    ) {
         let mut batch = Vec::new();
-        while receiver.recv_many(&mut batch, 1024).await > 0 {
+        let mut retry = None;
+        loop {
+            let alarm = retry.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                count = receiver.recv_many(&mut batch, 1024) => if count == 0 { return },
+                changed = addresses.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(alarm) => {}
+            }
+            let only_addresses = batch.is_empty() && retry.is_none();
             for seen in batch.drain(..) {
                 self.note(seen);
             }
             if self.synced < KINDS {
                 continue;
             }
-            self.read_passwords().await;
-            if let Err(error) = self.conduct() {
-                tracing::error!(%error, "BGP cannot start; trying again on the next change or in 5 s");
-                tokio::time::sleep(Duration::from_secs(5)).await;
+            self.passwords.follow(self.view.wanted_secrets());
+            if !self.passwords.complete() {
+                // Without its key a peer would count as gone, and its routes with it.
+                retry = self.passwords.deadline();
+                continue;
             }
+            let local = addresses.borrow_and_update().clone();
+            let done = if only_addresses { Ok(()) } else { self.conduct() };
+            retry = match done.and_then(|()| self.announce(&local)) {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::error!(%error, "BGP cannot start; trying again on the next change or in 5 s");
+                    Some(Instant::now() + RETRY)
+                }
+            };
             tokio::time::sleep(SETTLE).await;
         }
     }
@@ -178,56 +217,35 @@ impl<S: Store> Conductor<S> {
                 put(&mut view.filters, key.name, value.map(|value| value.spec))
             }
             Seen::Node(key, value) => put(&mut view.nodes, key.name, value.map(|value| *value)),
-            Seen::Pool(key, value) => put(&mut view.pools, key.name, value.map(|value| value.spec)),
+            Seen::Pool(key, value) => {
+                put(&mut view.pools, key.name, value.map(|value| value.spec.clone()))
+            }
             Seen::Affinity(key, value) => put(&mut self.affinities, key, value),
+            Seen::Password(told) => self.passwords.take(told, &mut view.passwords),
             Seen::Synced => self.synced += 1,
         }
     }
 
-    /// Reads the secrets that peers name and that are not known yet.
-    async fn read_passwords(&mut self) {
-        let peers = self.view.peers.values().filter_map(|peer| peer.spec.password.as_ref());
-        let mesh =
-            self.view.default.as_ref().and_then(|default| default.node_mesh_password.as_ref());
-        let references = peers.chain(mesh).filter_map(|password| password.secret_key_ref.as_ref());
-        let wanted: BTreeSet<(String, String)> =
-            references.map(|reference| (reference.name.clone(), reference.key.clone())).collect();
-        for (name, key) in wanted {
-            let id = format!("{name}/{key}");
-            if self.view.passwords.contains_key(&id) {
-                continue;
-            }
-            match self.store.get::<Secret>(&Key::namespaced(SECRETS, &name)).await {
-                Ok(secret) => {
-                    let decoded = secret
-                        .data
-                        .get(&key)
-                        .and_then(|text| {
-                            base64::engine::general_purpose::STANDARD.decode(text).ok()
-                        })
-                        .and_then(|octets| String::from_utf8(octets).ok());
-                    if let Some(password) = decoded {
-                        self.view.passwords.insert(id, password);
-                    }
-                }
-                Err(error) => tracing::warn!(secret = %name, %error, "cannot read a BGP password"),
-            }
-        }
-    }
-
-    /// Starts or reconfigures the speaker, and announces exactly the blocks that are ours.
+    /// Starts or reconfigures the speaker.
     fn conduct(&mut self) -> anyhow::Result<()> {
-        let Some((config, problems)) = speaker_config(&self.view, &self.node_name) else {
+        let Some(Spoken { config, peerings, problems }) =
+            speaker_config(&self.view, &self.node_name)
+        else {
             return Ok(());
         };
-        let (peerings, _) = crate::peering::peerings(&self.view, &self.node_name);
         let origin = |origin| match origin {
             crate::peering::Origin::Mesh => api::PeerOrigin::NodeMesh,
             crate::peering::Origin::Node => api::PeerOrigin::NodePeer,
             crate::peering::Origin::Global => api::PeerOrigin::GlobalPeer,
         };
         let blocks = self.blocks();
-        for problem in &problems {
+        self.blocks.send_if_modified(|known| {
+            let changed = *known != blocks;
+            known.clone_from(&blocks);
+            changed
+        });
+        let known = self.told.borrow().problems.clone();
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
             tracing::warn!(%problem, "BGP configuration");
         }
         self.told.send_replace(Told {
@@ -237,24 +255,28 @@ impl<S: Store> Conductor<S> {
             problems,
         });
         let handle = self.handle.borrow().clone();
-        let handle = match handle {
-            Some(handle) => {
-                handle.configure(config)?;
-                handle
-            }
+        match handle {
+            Some(handle) => handle.configure(config)?,
             None => self.spawn(config)?,
-        };
-        for prefix in blocks.difference(&self.announced) {
-            handle.originate(*prefix, LocalRoute::default())?;
         }
-        for prefix in self.announced.difference(&blocks) {
-            handle.withdraw(*prefix)?;
-        }
-        self.announced = blocks;
         Ok(())
     }
 
-    fn spawn(&mut self, config: SpeakerConfig) -> anyhow::Result<Handle> {
+    /// Announces exactly the blocks that are ours, and what pods here borrowed.
+    fn announce(&mut self, local: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+        let Some(handle) = self.handle.borrow().clone() else { return Ok(()) };
+        let announce = announcements(&self.blocks.borrow(), local);
+        for prefix in announce.difference(&self.announced) {
+            handle.originate(*prefix, LocalRoute::default())?;
+        }
+        for prefix in self.announced.difference(&announce) {
+            handle.withdraw(*prefix)?;
+        }
+        self.announced = announce;
+        Ok(())
+    }
+
+    fn spawn(&mut self, config: SpeakerConfig) -> anyhow::Result<()> {
         let left = kernel::Netlink::open().and_then(|netlink| {
             kernel::route::list(
                 &netlink,
@@ -269,15 +291,15 @@ impl<S: Store> Conductor<S> {
         let config = SpeakerConfig { restarting, ..config };
         let (handle, fib) = bgp::driver::spawn(config, Options::on_port(port))?;
         if let Some(routes) = self.routes.take() {
-            tokio::spawn(carry(fib, self.felix.clone(), routes));
+            tokio::spawn(carry(fib, self.felix.clone(), routes, restarting));
         }
         tokio::spawn(log_events(handle.clone()));
-        self.handle.send_replace(Some(handle.clone()));
-        Ok(handle)
+        self.handle.send_replace(Some(handle));
+        Ok(())
     }
 
-    /// Confirmed blocks of this node; a single address is announced by its block's owner or as borrowed.
-    fn blocks(&self) -> BTreeSet<Prefix> {
+    /// Confirmed blocks of this node.
+    fn blocks(&self) -> BTreeSet<IpNet> {
         let ours = self.affinities.values().filter(|affinity| {
             affinity.spec.node == self.node_name
                 && !affinity.spec.deleted
@@ -287,10 +309,35 @@ impl<S: Store> Conductor<S> {
     }
 }
 
+/// Our blocks as they are, and each address of a local pod that is in none of them: it was borrowed from another node's
+/// block, and the longer prefix wins over the aggregate of its owner (Calico: `bird_aggr.cfg.template`).
+fn announcements(blocks: &BTreeSet<IpNet>, local: &BTreeSet<IpAddr>) -> BTreeSet<Prefix> {
+    let borrowed = local.iter().filter(|address| !blocks.iter().any(|net| net.contains(*address)));
+    let hosts = borrowed.copied().map(IpNet::from);
+    let prefixes = blocks.iter().copied().chain(hosts);
+    prefixes.filter_map(|net| Prefix::new(net.network(), net.prefix_len()).ok()).collect()
+}
+
 /// Carries routes from the speaker to felix, which alone writes them.
-async fn carry(mut fib: FibReceiver, felix: felix::driver::Handle, count: watch::Sender<u64>) {
+async fn carry(
+    mut fib: FibReceiver,
+    felix: felix::driver::Handle,
+    count: watch::Sender<u64>,
+    restarting: bool,
+) {
     let mut known = BTreeSet::new();
-    while let Some(batch) = fib.recv().await {
+    let mut sweep_at = None;
+    loop {
+        let alarm = sweep_at.unwrap_or_else(Instant::now);
+        let batch = tokio::select! {
+            batch = fib.recv() => batch,
+            () = tokio::time::sleep_until(alarm), if sweep_at.is_some() => {
+                sweep_at = None;
+                felix.fib_synced().await;
+                continue;
+            }
+        };
+        let Some(batch) = batch else { return };
         let mut entries = Vec::new();
         for update in batch.updates {
             let address = update.prefix.address();
@@ -305,7 +352,9 @@ async fn carry(mut fib: FibReceiver, felix: felix::driver::Handle, count: watch:
             entries.push(FibEntry { prefix, next_hops });
         }
         felix.set_fib(entries).await;
-        if batch.complete {
+        if batch.complete && restarting {
+            sweep_at = Some(Instant::now() + SWEEP_DELAY);
+        } else if batch.complete {
             felix.fib_synced().await;
         }
         count.send_replace(u64::try_from(known.len()).unwrap_or(u64::MAX));
@@ -322,5 +371,23 @@ async fn log_events(handle: Handle) {
             Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_blocks_are_announced_whole_and_borrowed_addresses_alone() {
+        let blocks = ["10.244.0.0/26", "fd00:10:244::/122"].map(|net| net.parse().unwrap());
+        let local = ["10.244.0.5", "10.244.9.9", "fd00:10:244::7", "fd00:10:244:1::7"]
+            .map(|address| address.parse().unwrap());
+        let announced = announcements(&BTreeSet::from(blocks), &BTreeSet::from(local));
+        let text: Vec<String> = announced.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            text,
+            ["10.244.0.0/26", "10.244.9.9/32", "fd00:10:244::/122", "fd00:10:244:1::7/128"]
+        );
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::pods::PodView;
+use crate::{pods::PodView, speaker_task::Seen as ForSpeaker};
 
 /// Whether everything has been read once, and which watches are in trouble.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +52,11 @@ pub(crate) async fn run<S: Store>(
     felix: felix::driver::Handle,
     view: PodView,
     state: watch::Sender<SyncState>,
+    speaker: mpsc::Sender<ForSpeaker>,
 ) {
     let (sender, receiver) = mpsc::channel(DEPTH);
     let mut watches = JoinSet::new();
-    let kinds = spawn_watches(&mut watches, &store, &node_name, &view, &sender);
+    let kinds = spawn_watches(&mut watches, &store, &node_name, &view, (&sender, speaker));
     drop(sender);
     collect(receiver, kinds, felix, state).await;
 }
@@ -66,13 +67,16 @@ fn spawn_watches<S: Store>(
     store: &S,
     node_name: &str,
     view: &PodView,
-    sender: &mpsc::Sender<Seen>,
+    (sender, speaker): (&mpsc::Sender<Seen>, mpsc::Sender<ForSpeaker>),
 ) -> usize {
     let mut kinds = 0;
     macro_rules! feed {
         ($kind:ty, $look:expr, $update:expr) => {
+            feed!($kind, $look, $update, None)
+        };
+        ($kind:ty, $look:expr, $update:expr, $also:expr) => {
             kinds += 1;
-            tasks.spawn(feed::<S, $kind>(store.clone(), sender.clone(), $look, $update));
+            tasks.spawn(feed::<S, $kind>(store.clone(), sender.clone(), $look, $update, $also));
         };
     }
     let (pods, node) = (view.clone(), node_name.to_owned());
@@ -98,8 +102,10 @@ fn spawn_watches<S: Store>(
     feed!(Tier, ignore, Update::Tier);
     feed!(NetworkSet, ignore, Update::NetworkSet);
     feed!(GlobalNetworkSet, ignore, Update::GlobalNetworkSet);
-    feed!(IpPool, ignore, Update::IpPool);
-    feed!(BlockAffinity, ignore, Update::BlockAffinity);
+    let also = Also { speaker: speaker.clone(), seen: ForSpeaker::Pool };
+    feed!(IpPool, ignore, Update::IpPool, Some(also));
+    let also = Also { speaker, seen: ForSpeaker::Affinity };
+    feed!(BlockAffinity, ignore, Update::BlockAffinity, Some(also));
     let lock = view.clone();
     tasks.spawn(watch_lock(store.clone(), lock));
     kinds
@@ -107,11 +113,30 @@ fn spawn_watches<S: Store>(
 
 fn ignore<R>(_: &Key, _: Option<&Arc<R>>) {}
 
+/// The speaker needs this kind too: one watch serves both.
+struct Also<R> {
+    speaker: mpsc::Sender<ForSpeaker>,
+    seen: fn(Key, Option<Arc<R>>) -> ForSpeaker,
+}
+
+impl<R> Also<R> {
+    async fn tell(also: Option<&Self>, change: Option<(&Key, Option<&Arc<R>>)>) {
+        let Some(also) = also else { return };
+        let seen = match change {
+            Some((key, object)) => (also.seen)(key.clone(), object.cloned()),
+            None => ForSpeaker::Synced,
+        };
+        // Without its receiver the daemon is ending.
+        drop(also.speaker.send(seen).await);
+    }
+}
+
 async fn feed<S: Store, R: Resource>(
     store: S,
     sender: mpsc::Sender<Seen>,
     look: impl Fn(&Key, Option<&Arc<R>>) + Send,
     update: fn(Key, Option<Arc<R>>) -> Update,
+    also: Option<Also<R>>,
 ) {
     // The kind alone is not unique: Kubernetes and Calico both have a NetworkPolicy.
     let kind = [R::KIND.plural, R::KIND.group].join(".").trim_end_matches('.').to_owned();
@@ -123,13 +148,18 @@ async fn feed<S: Store, R: Resource>(
                 let object = Arc::new(object.into_inner());
                 let key = object.key();
                 look(&key, Some(&object));
+                Also::tell(also.as_ref(), Some((&key, Some(&object)))).await;
                 Seen::Update(update(key, Some(object)))
             }
             Change::Deleted(key, _) => {
                 look(&key, None);
+                Also::tell(also.as_ref(), Some((&key, None))).await;
                 Seen::Update(update(key, None))
             }
-            Change::Synced => Seen::Synced(kind.clone()),
+            Change::Synced => {
+                Also::tell(also.as_ref(), None).await;
+                Seen::Synced(kind.clone())
+            }
             Change::Malformed { key, message } => Seen::Malformed(format!("{kind} {key}"), message),
             Change::Disconnected { reason, retry_in } => {
                 tracing::warn!(%kind, %reason, ?retry_in, "watch lost");

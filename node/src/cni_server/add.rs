@@ -21,11 +21,19 @@ impl<S: Store> Server<S> {
         if self.context.view.datastore_locked() {
             return Err(locked());
         }
+        let handle = ipam::handle_id(&add.network, &add.attachment.container_id);
+        let Some(_guard) = self.in_flight.add(&handle) else {
+            return Err(CniError::new(
+                code::TRY_AGAIN,
+                "the container is being worked on",
+                format!("handle {handle} is in another ADD, or is being released"),
+            ));
+        };
         // A runtime may repeat an ADD that it did not see the end of: same container, same answer.
         let known = self.known(&add).await;
         let record = match known {
             Some(record) => record,
-            None => self.assign(&add).await?,
+            None => self.assign(&add, handle).await?,
         };
         self.context.felix.updates(vec![endpoint_update(&record)]).await;
         let deadline = Instant::now() + KERNEL_PATIENCE;
@@ -77,7 +85,7 @@ impl<S: Store> Server<S> {
     }
 
     /// Finds the pod, assigns addresses and stores the endpoint.
-    async fn assign(&self, add: &Add) -> Result<Record, CniError> {
+    async fn assign(&self, add: &Add, handle: String) -> Result<Record, CniError> {
         let Some(pod) = &add.pod else {
             return Err(CniError::new(
                 code::INVALID_ENVIRONMENT,
@@ -87,7 +95,6 @@ impl<S: Store> Server<S> {
         };
         let key = Key::namespaced(&pod.namespace, &pod.name);
         let object = self.find_pod(&key, pod.uid.as_deref()).await?;
-        let handle = ipam::handle_id(&add.network, &add.attachment.container_id);
         let addresses = self.addresses(add, &key, &object, &handle).await?;
         let record = Record {
             container_id: add.attachment.container_id.clone(),
@@ -102,10 +109,14 @@ impl<S: Store> Server<S> {
             mtu: add.mtu.unwrap_or(self.mtu),
             wired: false,
         };
-        if let Err(error) = self.endpoints.lock().await.put(record.clone()) {
+        let mut endpoints = self.endpoints.lock().await;
+        if let Err(error) = endpoints.put(record.clone()) {
+            drop(endpoints);
             self.release(&record).await;
             return Err(disk(&error));
         }
+        self.tell_addresses(&endpoints);
+        drop(endpoints);
         Ok(record)
     }
 

@@ -73,6 +73,7 @@ impl<S: Store> Server<S> {
         Ok(Response::Done)
     }
 
+    /// GC (CNI specification 1.1): what is not in the list goes, and what no record holds goes with it.
     pub(super) async fn gc(&self, gc: Gc) -> Result<Response, CniError> {
         let stale: Vec<Record> = {
             let endpoints = self.endpoints.lock().await;
@@ -82,12 +83,24 @@ impl<S: Store> Server<S> {
                         && attachment.ifname == record.ifname
                 })
             };
-            endpoints.iter().filter(|record| !valid(record)).cloned().collect()
+            // An ADD that began after the list was made is not garbage, nor is another network's endpoint.
+            let ours = |record: &Record| {
+                record.handle == ipam::handle_id(&gc.network, &record.container_id)
+                    && !self.in_flight.is_adding(&record.handle)
+            };
+            endpoints.iter().filter(|record| ours(record) && !valid(record)).cloned().collect()
         };
         for record in stale {
             tracing::info!(pod = %record.pod, namespace = %record.namespace, "garbage: the runtime no longer knows it");
             self.delete_link(&record)?;
             self.forget(&record).await;
+        }
+        if let Err(error) = self.release_stale().await {
+            return Err(CniError::new(
+                code::TRY_AGAIN,
+                "endpoints are collected, addresses are not",
+                format!("{error}; they go when the datastore answers"),
+            ));
         }
         Ok(Response::Done)
     }
@@ -110,10 +123,12 @@ impl<S: Store> Server<S> {
     pub(super) async fn forget(&self, record: &Record) {
         self.context.felix.updates(vec![Update::LocalEndpoint(endpoint_id(record), None)]).await;
         self.release(record).await;
-        let removed = self.endpoints.lock().await.remove(&record.container_id, &record.ifname);
-        if let Err(error) = removed {
+        let mut endpoints = self.endpoints.lock().await;
+        if let Err(error) = endpoints.remove(&record.container_id, &record.ifname) {
             tracing::warn!(%error, record = %record.id(), "cannot remove the endpoint's record");
         }
+        self.tell_addresses(&endpoints);
+        drop(endpoints);
         self.annotate(record, false);
     }
 
@@ -122,7 +137,7 @@ impl<S: Store> Server<S> {
     }
 
     /// Releases now if the datastore answers in time, otherwise writes down that it is owed.
-    async fn release_handle(&self, handle: &str) {
+    pub(super) async fn release_handle(&self, handle: &str) {
         if let Err(error) = self.releases.owe(handle) {
             tracing::warn!(handle, %error, "cannot write down a release; trying it at once");
         }
@@ -195,27 +210,5 @@ pub(crate) async fn retry_releases<S: Store>(server: Arc<Server<S>>) {
             }
         }
         tokio::time::sleep(RETRY_EVERY).await;
-    }
-}
-
-/// Forgets endpoints whose interface did not survive (reboot, or a shim that died with us), before anything is served.
-pub(crate) async fn drop_vanished<S: Store>(server: &Server<S>) {
-    let links = kernel::Netlink::open().and_then(|netlink| kernel::link::list(&netlink));
-    let links = match links {
-        Ok(links) => links,
-        Err(error) => {
-            tracing::warn!(%error, "cannot list links; keeping every endpoint");
-            return;
-        }
-    };
-    let vanished: Vec<Record> = {
-        let endpoints = server.endpoints.lock().await;
-        let lives = |record: &Record| links.iter().any(|link| link.name == record.host_interface);
-        endpoints.iter().filter(|record| !lives(record)).cloned().collect()
-    };
-    for record in vanished {
-        tracing::info!(pod = %record.pod, namespace = %record.namespace, interface = %record.host_interface,
-            "the endpoint's interface is gone; releasing its addresses");
-        server.forget(&record).await;
     }
 }

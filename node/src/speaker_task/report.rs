@@ -83,7 +83,8 @@ fn status(
         peer_type: told.origins.get(&peer.address).copied().unwrap_or_default(),
         state: peer.state.to_string(),
         since: Some(entered),
-        last_error: peer.last_error.clone(),
+        // Of a session that is up the former troubles are history.
+        last_error: peer.last_error.clone().filter(|_| peer.state != State::Established),
         families: families.map(|family| format!("{family}-unicast")).collect(),
         received: count(peer.prefixes_received),
         accepted: count(peer.prefixes_accepted),
