@@ -15,6 +15,7 @@
     reason = "a test harness: what fails here fails the test, with the reason"
 )]
 
+mod api;
 pub mod bgp;
 
 use std::{
@@ -29,6 +30,8 @@ use std::{
 };
 
 use kernel::{NetNs, Netlink, link, netns};
+
+pub use api::Api;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 static CLEAN: Once = Once::new();
@@ -114,9 +117,7 @@ impl Namespace {
         let out = File::options().create(true).append(true).open(log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         let child = self.run(|| command.spawn());
-        let child =
-            child.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
-        Process { child, log: log.to_owned() }
+        Process::new(command, child, log)
     }
 
     /// Runs a program inside the namespace to its end and returns its standard output.
@@ -185,6 +186,21 @@ pub struct Process {
 }
 
 impl Process {
+    fn new(command: &Command, child: std::io::Result<Child>, log: &Path) -> Self {
+        let child =
+            child.unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+        Self { child, log: log.to_owned() }
+    }
+
+    /// Starts a program where this thread is; its output goes to `log`.
+    #[must_use]
+    pub fn spawn(command: &mut Command, log: &Path) -> Self {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        let child = command.spawn();
+        Self::new(command, child, log)
+    }
+
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
