@@ -95,6 +95,7 @@ pub(crate) fn start<S: Store>(
         told: problems_sender,
         handle: handle_sender,
         routes: Some(routes_sender),
+        restarting: None,
         blocks: context.blocks.clone(),
     };
     tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
@@ -155,6 +156,7 @@ struct Conductor<S> {
     told: watch::Sender<Told>,
     handle: watch::Sender<Option<Handle>>,
     routes: Option<watch::Sender<u64>>,
+    restarting: Option<bool>,
     blocks: watch::Sender<BTreeSet<IpNet>>,
 }
 
@@ -228,11 +230,14 @@ impl<S: Store> Conductor<S> {
 
     /// Starts or reconfigures the speaker.
     fn conduct(&mut self) -> anyhow::Result<()> {
-        let Some(Spoken { config, peerings, problems }) =
+        let Some(Spoken { mut config, peerings, problems }) =
             speaker_config(&self.view, &self.node_name)
         else {
             return Ok(());
         };
+        // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
+        let restarting = *self.restarting.get_or_insert_with(forwarding_went_on);
+        config.restarting = restarting;
         let origin = |origin| match origin {
             crate::peering::Origin::Mesh => api::PeerOrigin::NodeMesh,
             crate::peering::Origin::Node => api::PeerOrigin::NodePeer,
@@ -277,18 +282,10 @@ impl<S: Store> Conductor<S> {
     }
 
     fn spawn(&mut self, config: SpeakerConfig) -> anyhow::Result<()> {
-        let left = kernel::Netlink::open().and_then(|netlink| {
-            kernel::route::list(
-                &netlink,
-                kernel::route::Filter::protocol(kernel::route::PROTOCOL_BGP),
-            )
-        });
-        // Routes of a former run are still in use: ask peers to bear with us (RFC 4724 §4.1).
-        let restarting = left.is_ok_and(|routes| !routes.is_empty());
         let port =
             self.view.default.as_ref().and_then(|default| default.listen_port).unwrap_or(179);
+        let restarting = config.restarting;
         tracing::info!(asn = %config.local_as, router_id = %config.router_id, restarting, port, "BGP speaker starts");
-        let config = SpeakerConfig { restarting, ..config };
         let (handle, fib) = bgp::driver::spawn(config, Options::on_port(port))?;
         if let Some(routes) = self.routes.take() {
             tokio::spawn(carry(fib, self.felix.clone(), routes, restarting));
@@ -307,6 +304,14 @@ impl<S: Store> Conductor<S> {
         });
         ours.filter_map(|affinity| affinity.spec.cidr.parse().ok()).collect()
     }
+}
+
+/// Whether routes of a former run are still in use: then peers are asked to bear with us (RFC 4724 §4.1).
+fn forwarding_went_on() -> bool {
+    let left = kernel::Netlink::open().and_then(|netlink| {
+        kernel::route::list(&netlink, kernel::route::Filter::protocol(kernel::route::PROTOCOL_BGP))
+    });
+    left.is_ok_and(|routes| !routes.is_empty())
 }
 
 /// Our blocks as they are, and each address of a local pod that is in none of them: it was borrowed from another node's
