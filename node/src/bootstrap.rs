@@ -14,7 +14,7 @@ use store::{Store, StoreError};
 
 use crate::{
     args::Args,
-    identity::{Candidate, Choice, Family, choose},
+    identity::{Candidate, Choice, Family, choose, usable},
 };
 
 /// Settings without which a node does not route, and what is lost when one cannot be set.
@@ -208,7 +208,7 @@ pub(crate) fn families(candidates: &[Candidate]) -> (bool, bool) {
     let has = |v4: bool| {
         candidates.iter().any(|candidate| {
             let address: IpNet = candidate.address;
-            address.addr().is_ipv4() == v4 && !address.addr().is_loopback()
+            address.addr().is_ipv4() == v4 && usable(address.addr())
         })
     };
     (has(true), has(false))

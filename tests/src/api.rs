@@ -1,6 +1,6 @@
 //! An API server as a test sees it: paths and JSON, blocking.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use http::Method;
 use serde_json::Value;
@@ -75,10 +75,12 @@ impl Api {
         }
     }
 
-    /// Returns the items of a collection.
+    /// Returns the items of a collection. A kind that was just defined may be refused for a moment.
     #[must_use]
     pub fn list(&self, collection: &str) -> Vec<Value> {
-        let list = self.get(collection).unwrap_or_else(|error| panic!("{collection}: {error}"));
+        let list = crate::wait_for(collection, Duration::from_secs(10), || {
+            self.get(collection).map_err(|error| error.to_string())
+        });
         list.pointer("/items").and_then(Value::as_array).cloned().unwrap_or_default()
     }
 }

@@ -31,7 +31,7 @@ use std::{
 
 use kernel::{NetNs, Netlink, link, netns};
 
-pub use api::Api;
+pub use api::{Answer, Api};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 static CLEAN: Once = Once::new();

@@ -183,7 +183,7 @@ impl<S: Store> Collector<S> {
         let applied = if plan.is_empty() {
             Applied::default()
         } else {
-            collector::apply(&self.store, &plan).await
+            collector::apply(&self.store, &plan, &self.clock).await
         };
         tell(&applied);
         let (pools, reservations) = (watches.pools.list(), watches.reservations.list());

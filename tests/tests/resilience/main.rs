@@ -17,7 +17,7 @@ mod traffic;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use lab::{Lab, Pod};
@@ -145,9 +145,10 @@ impl Traffic {
     fn judge(self, deaths: &[(Instant, String)]) {
         let after = |when: &Instant| {
             let last = deaths.iter().rev().find(|(died, _)| died <= when);
-            last.map_or("before all deaths".to_owned(), |(died, who)| {
+            let relation = last.map_or("before all deaths".to_owned(), |(died, who)| {
                 format!("{} ms after the death of {who}", when.duration_since(*died).as_millis())
-            })
+            });
+            format!("{} ({relation})", wall_time(*when))
         };
         let mut complaints = Vec::new();
         let (mut echoed, mut silence) = (0, Duration::ZERO);
@@ -185,6 +186,14 @@ impl Traffic {
         assert!(echoed > 0 && sent > 0 && tried > 0);
         assert!(silence < Duration::from_secs(5), "a stream was silent for {silence:?}");
     }
+}
+
+/// Time of day as the daemons' logs have it.
+fn wall_time(when: Instant) -> String {
+    let then = SystemTime::now() - when.elapsed();
+    let millis = then.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() % 86_400_000;
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{:03}", millis / 1000 % 60, millis % 1000)
 }
 
 /// Waits until one pod reaches another: routes spread a moment after pods run.
