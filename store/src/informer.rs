@@ -65,7 +65,8 @@ impl FollowOptions {
             list: ListOptions { cached: true, ..list },
             keep_raw: false,
             backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(30),
+            // Pods wait for it when the server is back.
+            max_backoff: Duration::from_secs(10),
         }
     }
 

@@ -18,6 +18,9 @@ use tokio::sync::watch;
 
 use super::numbers::Numbers;
 
+/// When to ask again whether everything is read.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What is known of the work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -130,10 +133,13 @@ impl<S: Store> Collector<S> {
                 tokio::select! {
                     // Whoever lost the Lease stops in the middle: every single write is guarded by what was read.
                     changed = leading.changed() => if changed.is_err() { return },
-                    () = self.pass(&mut seen, &report) => tokio::select! {
-                        changed = leading.changed() => if changed.is_err() { return },
-                        () = tokio::time::sleep(self.period) => {}
-                    },
+                    looked = self.pass(&mut seen, &report) => {
+                        let pause = if looked { self.period } else { self.period.min(SOON) };
+                        tokio::select! {
+                            changed = leading.changed() => if changed.is_err() { return },
+                            () = tokio::time::sleep(pause) => {}
+                        }
+                    }
                 }
             }
         }
@@ -146,7 +152,7 @@ impl<S: Store> Collector<S> {
                 .send_replace(Report { not_ready: self.watches.not_ready(), ..Report::default() });
             tokio::select! {
                 _ = leading.changed() => {}
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(SOON) => {}
             }
         }
     }
@@ -159,21 +165,22 @@ impl<S: Store> Collector<S> {
         rules
     }
 
-    async fn pass(&self, seen: &mut Observations, report: &watch::Sender<Report>) {
+    /// One look; returns whether there was something to look at.
+    async fn pass(&self, seen: &mut Observations, report: &watch::Sender<Report>) -> bool {
         if let Some(reason) = self.watches.not_ready() {
             report.send_modify(|report| report.not_ready = Some(reason));
-            return;
+            return false;
         }
         let watches = &self.watches;
         let (blocks, affinities) = (watches.blocks.list(), watches.affinities.list());
         let (handles, nodes) = (watches.handles.list(), watches.nodes.list());
         let pods = watches.pods.list();
         let inventory = Inventory {
-            blocks: blocks.iter().map(|one| inner(one)).collect(),
-            affinities: affinities.iter().map(|one| inner(one)).collect(),
-            handles: handles.iter().map(|one| inner(one)).collect(),
-            nodes: nodes.iter().map(|one| inner(one)).collect(),
-            pods: pods.iter().map(|one| inner(one)).collect(),
+            blocks: blocks.iter().map(inner).collect(),
+            affinities: affinities.iter().map(inner).collect(),
+            handles: handles.iter().map(inner).collect(),
+            nodes: nodes.iter().map(inner).collect(),
+            pods: pods.iter().map(inner).collect(),
             machines: None,
         };
         let now = self.clock.now();
@@ -189,8 +196,8 @@ impl<S: Store> Collector<S> {
         let (pools, reservations) = (watches.pools.list(), watches.reservations.list());
         let counted = Numbers::count(
             &inventory.blocks,
-            pools.iter().map(|one| inner(one)),
-            reservations.iter().map(|one| inner(one)),
+            pools.iter().map(inner),
+            reservations.iter().map(inner),
         );
         report.send_modify(|report| {
             let reclaimed = report.numbers.take_reclaimed();
@@ -203,6 +210,7 @@ impl<S: Store> Collector<S> {
             report.errors =
                 applied.errors.iter().map(|(what, error)| format!("{what}: {error}")).collect();
         });
+        true
     }
 }
 

@@ -26,6 +26,8 @@ use voile_tests::{Namespace, can_make_namespaces, skip, wait_for, wire};
 const OPEN: u16 = 8080;
 const CLOSED: u16 = 9090;
 const SOON: Duration = Duration::from_secs(20);
+/// After an API server came back: it needs a while, and watches do not ask all the time.
+const PATIENT: Duration = Duration::from_secs(45);
 
 #[test]
 fn a_node_lives_through_the_death_of_its_daemon_and_of_the_api_server() {
@@ -83,6 +85,8 @@ fn story() {
 
     leaked_address_returns(&cluster);
     daemon_dies(&cluster, &mut daemon, &probe);
+    // Later not: an API server that starts forbids everything until it has read its roles.
+    has_its_rights("voile-node", &daemon.log());
     api_server_dies(&mut cluster, &mut daemon, &probe);
     garbage_is_collected(&cluster, &probe);
 
@@ -104,7 +108,7 @@ fn claims_a_block(cluster: &Cluster) {
         let owned = blocks.iter().any(|block| block["spec"]["affinity"] == "host:n1");
         if owned { Ok(()) } else { Err(format!("{blocks:?}")) }
     });
-    wait_for("the daemon is ready", SOON, || match cluster::http("/readyz") {
+    wait_for("the daemon is ready", PATIENT, || match cluster::http("/readyz") {
         Ok(text) if text.starts_with("HTTP/1.1 200") => Ok(()),
         other => Err(format!("{other:?}")),
     });
@@ -207,7 +211,7 @@ fn api_server_dies(cluster: &mut Cluster, daemon: &mut voile_tests::Process, pro
 
     cluster.resume_api_server();
     claims_a_block(cluster);
-    wait_for("what was owed is released", Duration::from_secs(30), || {
+    wait_for("what was owed is released", PATIENT, || {
         let left = cluster.allocated();
         if left.len() == 2 { Ok(()) } else { Err(format!("{left:?}")) }
     });
@@ -265,8 +269,12 @@ fn controller_leads(cluster: &Cluster) {
         let counted = metrics.contains("ipam_blocks{ippool=\"default-ipv4\",node=\"n1\"} 1");
         if counted { Ok(()) } else { Err(format!("{metrics}\n{}", controller.log())) }
     });
-    let log = controller.log();
-    assert!(!log.contains("forbidden"), "the controller lacks a right:\n{log}");
+    has_its_rights("voile-controller", &controller.log());
+}
+
+fn has_its_rights(program: &str, log: &str) {
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("forbidden")).collect();
+    assert!(refused.is_empty(), "{program} lacks a right:\n{}", refused.join("\n"));
 }
 
 fn first_address(result: &Value) -> IpAddr {
@@ -286,8 +294,4 @@ fn for_each_connection(listener: &TcpListener) {
 
 fn connects(from: &Sandbox, to: SocketAddr) -> bool {
     from.inside(|| TcpStream::connect_timeout(&to, Duration::from_millis(400)).is_ok())
-}
-
-fn matching(log: &str, word: &str) -> String {
-    log.lines().filter(|line| line.contains(word)).collect::<Vec<_>>().join("\n")
 }
