@@ -82,9 +82,9 @@ impl Cluster {
     }
 }
 
-fn page(controller: &Controller, path: &str) -> String {
+async fn page(controller: &Controller, path: &str) -> String {
     let page = pages(controller.clone())(path).expect("a page");
-    futures::executor::block_on(page).body
+    page.await.body
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,8 +94,8 @@ async fn the_leader_collects_what_leaked_after_the_grace_period_and_nothing_else
     cluster.assign("n1", "leaked", false).await;
     let (_tasks, controller) = cluster.start("a");
     sleep(Duration::from_secs(14 * 60)).await;
-    assert_eq!(cluster.handles().await.len(), 2, "{}", page(&controller, "/status"));
-    let metrics = page(&controller, "/metrics");
+    assert_eq!(cluster.handles().await.len(), 2, "{}", page(&controller, "/status").await);
+    let metrics = page(&controller, "/metrics").await;
     for line in [
         "voile_controller_leader 1",
         "ipam_allocations_in_use{ippool=\"pool\",node=\"n1\"} 2",
@@ -108,7 +108,7 @@ async fn the_leader_collects_what_leaked_after_the_grace_period_and_nothing_else
     sleep(Duration::from_secs(3 * 60)).await;
     assert_eq!(cluster.handles().await, ["k8s-pod-network.lives"]);
     sleep(Duration::from_secs(60)).await;
-    let metrics = page(&controller, "/metrics");
+    let metrics = page(&controller, "/metrics").await;
     let line = "ipam_allocations_gc_reclamations{node=\"n1\"} 1";
     assert!(metrics.lines().any(|one| one == line), "{metrics}");
 }
@@ -124,8 +124,8 @@ async fn one_leads_and_the_other_takes_over_with_a_memory_of_its_own() {
         sleep(Duration::from_secs(60)).await;
         assert!(*leads.leading.borrow() && !*follows.leading.borrow());
     }
-    assert!(!page(&follows, "/metrics").contains("ipam_"), "a follower counted too");
-    assert_eq!(page(&follows, "/readyz"), "ok\n");
+    assert!(!page(&follows, "/metrics").await.contains("ipam_"), "a follower counted too");
+    assert_eq!(page(&follows, "/readyz").await, "ok\n");
     // Dies without a word.
     first.shutdown().await;
     sleep(Duration::from_secs(20)).await;
@@ -164,7 +164,7 @@ async fn a_locked_datastore_and_a_grace_of_zero_release_nothing() {
     let (_tasks, controller) = cluster.start("a");
     sleep(Duration::from_secs(40 * 60)).await;
     assert_eq!(cluster.handles().await.len(), 1);
-    assert!(page(&controller, "/readyz").contains("datastoreReady: false"));
+    assert!(page(&controller, "/readyz").await.contains("datastoreReady: false"));
 
     let settings: api::KubeControllersConfiguration = serde_json::from_value(serde_json::json!({
         "metadata": {"name": "default"}, "spec": {"controllers": {"node": {"leakGracePeriod": "0"}}},
@@ -176,7 +176,7 @@ async fn a_locked_datastore_and_a_grace_of_zero_release_nothing() {
     cluster.store.update(&unlocked).await.unwrap();
     sleep(Duration::from_secs(40 * 60)).await;
     assert_eq!(cluster.handles().await.len(), 1);
-    assert_eq!(page(&controller, "/readyz"), "ok\n");
+    assert_eq!(page(&controller, "/readyz").await, "ok\n");
 }
 
 #[tokio::test(start_paused = true)]

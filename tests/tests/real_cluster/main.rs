@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     reason = "a test: what fails here fails it, with the reason"
 )]
 

@@ -8,6 +8,7 @@
     clippy::expect_used,
     clippy::print_stderr,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     reason = "a test: what fails here fails it, with the reason"
 )]
 
