@@ -152,7 +152,7 @@ mod tests {
         let created = store.create(&secret("first")).await.unwrap();
         until(Some("first")).await;
         let mut changed = created;
-        changed.data = secret("second").data.clone();
+        changed.data = secret("second").data;
         store.update(&changed).await.unwrap();
         until(Some("second")).await;
     }
