@@ -1,5 +1,12 @@
 //! The files in deploy/install: they parse, belong together, and name what exists. tests/real_cluster applies them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: what fails here fails it, with the reason"
+)]
+
 use std::{
     collections::BTreeSet,
     fs,
