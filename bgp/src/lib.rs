@@ -11,13 +11,12 @@
 //! | 2918, 7313 | route refresh, with markers |
 //! | 4724, 8538, 9494 | graceful restart, also long-lived, helper and restarting side; notifications, hard reset |
 //! | 4456 | route reflection |
+//! | 7911 | more than one path per prefix, both ways |
 //! | 1997, 4360, 8092, 8326 | communities, graceful shutdown |
 //! | 5880, 5881, 5883, 5882, 9384 | BFD over one hop and several, asynchronous (`driver` has the sockets) |
 //! | 9234 | roles, ONLY_TO_CUSTOMER |
 //! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
 //! | 2385, 5082 | TCP MD5 and GTSM (`driver`) |
-//!
-//! Understood but declined: add-path (7911).
 
 pub mod attr;
 pub mod bfd;

@@ -439,7 +439,8 @@ impl Rib {
     pub(crate) fn entry(&self, id: SlotId, interner: &Interner) -> Option<Entry<'_>> {
         let slot = self.slot(id)?;
         let decision = self.decision(slot, interner);
-        Some(Entry { prefix: slot.prefix, paths: slot.paths(), decision })
+        let next_hops = self.next_hop_sets.get(slot.fib);
+        Some(Entry { prefix: slot.prefix, paths: slot.paths(), decision, next_hops })
     }
 
     /// Shows every prefix, in order.
@@ -456,6 +457,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) prefix: Prefix,
     pub(crate) paths: &'a [Path],
     pub(crate) decision: Option<Decision>,
+    /// The next hops told last.
+    pub(crate) next_hops: NextHopSet,
 }
 
 fn hash(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u64 {

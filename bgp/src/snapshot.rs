@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
+    FibNextHop,
     attr::PathAttributes,
     decision::Why,
     session::State,
@@ -118,6 +119,88 @@ pub struct PathSnapshot {
     pub stale: bool,
     /// What became of it.
     pub usage: Usage,
+}
+
+/// Everything about one prefix: which path was chosen in which step, which rule let it in, who is told and which rule
+/// said so, and whether the kernel is to have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteExplanation {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// All paths; the best one first.
+    pub paths: Vec<PathExplanation>,
+    /// For each peer with a session, the paths it could be told.
+    pub announcements: Vec<Announcement>,
+    /// The kernel's part.
+    pub fib: FibState,
+}
+
+/// One path and the reasons for what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathExplanation {
+    /// Name of the peer it is from; none for our own.
+    pub peer: Option<String>,
+    /// The identifier that the peer gave it (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
+    /// Attributes as received.
+    pub received: PathAttributes,
+    /// After import policy; none if it was refused.
+    pub accepted: Option<PathAttributes>,
+    /// What import policy said.
+    pub import: ImportReason,
+    /// Whether the peer is away or has not repeated it yet.
+    pub stale: bool,
+    /// What became of it, with the step of the decision process.
+    pub usage: Usage,
+}
+
+/// What import policy said about a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportReason {
+    /// We originate it.
+    Local,
+    /// Let through unchanged; by which rule.
+    Accepted(String),
+    /// Let through with changes, by a rule or by what the peer is to us (roles, graceful shutdown, staleness).
+    Changed(String),
+    /// Stopped; by which rule.
+    Rejected(String),
+    /// Stopped before policy was asked: the usage says by what.
+    BeforePolicy,
+}
+
+/// What a peer is told about a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Name of the peer.
+    pub peer: String,
+    /// Which path: its place in [`RouteExplanation::paths`].
+    pub path: usize,
+    /// The identifier that we give it (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
+    /// Attributes as they go out; none: not for this peer.
+    pub attributes: Option<PathAttributes>,
+    /// The rule of export policy that let it pass, or what stopped it.
+    pub reason: String,
+    /// Whether it went into the messages for the peer; a table that is on its way may not have come to it yet.
+    pub told: bool,
+}
+
+/// The kernel's part of a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FibState {
+    /// These next hops were told to whoever writes the kernel's routes.
+    Told(Vec<FibNextHop>),
+    /// Originated here: the way to it is not ours to write.
+    Local,
+    /// No path is usable.
+    NoPath,
+    /// The next hop is on a link that is down.
+    Unreachable,
+    /// Nothing is told until peers have sent their tables after a restart.
+    Restarting,
+    /// This speaker writes no routes.
+    Off,
 }
 
 /// What became of a path.

@@ -8,6 +8,7 @@ mod bfd;
 mod close;
 mod configure;
 mod connect;
+mod explain;
 mod export;
 mod group;
 mod history;

@@ -21,9 +21,7 @@ use std::{
 
 use bytes::Bytes;
 
-#[cfg(test)]
-pub(crate) use self::export::outgoing;
-pub(crate) use self::export::{GroupKey, Sender};
+pub(crate) use self::export::{GroupKey, Sender, Withheld, judge, outgoing};
 use self::{
     announced::{Announced, Told},
     batch::{Batch, audience_without},
@@ -168,6 +166,13 @@ impl UpdateGroup {
 
     pub(crate) fn has(&self, peer: PeerId) -> bool {
         self.members.contains_key(&peer) || self.joiners.iter().any(|joiner| joiner.peer == peer)
+    }
+
+    /// Says whether a path went into the messages for a member.
+    pub(crate) fn has_told(&self, peer: PeerId, id: SlotId, path_id: u32) -> bool {
+        let mut told = self.announced.get(id);
+        self.members.contains_key(&peer)
+            && told.any(|told| told.path_id == path_id && told.source != peer)
     }
 
     /// Says whether members hear of more than the chosen path.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig, snapshot::Snapshot,
+    InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig,
+    snapshot::{RouteExplanation, Snapshot},
 };
 
 /// What the daemon asks for.
@@ -21,6 +22,7 @@ pub(super) enum Command {
     Reset(String, String, oneshot::Sender<bool>),
     Refresh(String, oneshot::Sender<bool>),
     Snapshot { with_rib: bool, reply: oneshot::Sender<Snapshot> },
+    Explain(Prefix, oneshot::Sender<Option<RouteExplanation>>),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
 
@@ -101,6 +103,13 @@ impl Handle {
     pub async fn snapshot(&self, with_rib: bool) -> Result<Snapshot, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Snapshot { with_rib, reply })?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Explains a prefix; `None` if there is no path to it.
+    pub async fn explain(&self, prefix: Prefix) -> Result<Option<RouteExplanation>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Explain(prefix, reply))?;
         answer.await.map_err(|_| Stopped)
     }
 

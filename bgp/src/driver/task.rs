@@ -220,6 +220,9 @@ impl Task {
             Command::Snapshot { with_rib, reply } => {
                 let _ = reply.send(self.speaker.snapshot(with_rib));
             }
+            Command::Explain(prefix, reply) => {
+                let _ = reply.send(self.speaker.explain(&prefix));
+            }
             // The loop takes it.
             Command::Shutdown(..) => (),
         }

@@ -92,7 +92,7 @@ impl Speaker {
     }
 }
 
-fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
+pub(super) fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
     if let Err(rejection) = path.accepted() {
         return Usage::Rejected(match rejection {
             Rejection::OwnAs => "our own AS is in the path",

@@ -2,6 +2,7 @@ mod bfd;
 mod collision;
 mod errors;
 mod exchange;
+mod explain;
 mod failures;
 mod graceful;
 mod groups;

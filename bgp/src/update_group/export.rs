@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use crate::{
     attr::{Community, NextHop, PathAttributes},
     config::NextHopMode,
-    filter::{Action, Policy, Source, Subject},
+    filter::{Action, Policy, Source, Subject, Verdict},
     types::{Asn, Families, Family, PeerType, Prefix, Role, RouterId},
 };
 
@@ -74,12 +74,7 @@ pub(crate) fn outgoing(
     sender: &Sender,
 ) -> Result<PathAttributes, Withheld> {
     check_scope(key, path, sender)?;
-    let source = match sender {
-        Sender::Local => Source::Local,
-        Sender::Peer { .. } => Source::Peers,
-    };
-    let subject = Subject { prefix: *prefix, attributes: path, source, peer_type: key.peer_type };
-    let verdict = key.export.judge(&subject);
+    let verdict = judge(key, prefix, path, sender);
     if verdict.action == Action::Reject {
         return Err(Withheld::Policy(verdict.why.to_string()));
     }
@@ -102,6 +97,21 @@ pub(crate) fn outgoing(
         PeerType::Internal => make_internal(key, &mut attributes, sender),
     }
     Ok(attributes)
+}
+
+/// Returns what export policy says about a path.
+pub(crate) fn judge<'a>(
+    key: &'a GroupKey,
+    prefix: &Prefix,
+    path: &PathAttributes,
+    sender: &Sender,
+) -> Verdict<'a> {
+    let source = match sender {
+        Sender::Local => Source::Local,
+        Sender::Peer { .. } => Source::Peers,
+    };
+    let subject = Subject { prefix: *prefix, attributes: path, source, peer_type: key.peer_type };
+    key.export.judge(&subject)
 }
 
 fn check_scope(key: &GroupKey, path: &PathAttributes, sender: &Sender) -> Result<(), Withheld> {

@@ -26,6 +26,7 @@ Examples:
   voile-bgpd show peers                    one line per peer
   voile-bgpd show peer leaf1               one peer and the history of its session
   voile-bgpd show routes 10.244.0.0/16     the prefix and those within
+  voile-bgpd show route 10.244.7.0/24      why it goes where it goes, and who is told
   voile-bgpd show peers -o json            for scripts
   voile-bgpd refresh leaf1                 ask the peer to send everything again
   voile-bgpd reset leaf1 'new line card'   end the session and begin anew
@@ -63,6 +64,7 @@ Examples:
   voile-bgpd show peer leaf1
   voile-bgpd show routes
   voile-bgpd show routes 10.244.7.0/24 -o json
+  voile-bgpd show route 10.244.7.0/24
   voile-bgpd show all -o json | jq .peers[].lastError")]
     Show {
         #[command(subcommand)]
@@ -111,6 +113,11 @@ enum What {
         /// Only this prefix and those within
         prefix: Option<bgp::Prefix>,
     },
+    /// One prefix: which step of the decision and which rules made it what it is, and who is told
+    Route {
+        /// The prefix
+        prefix: bgp::Prefix,
+    },
     /// Everything
     All,
 }
@@ -140,11 +147,15 @@ impl Args {
             Some(Command::Check { config }) => Action::Check(config),
             Some(Command::Show { what, output, socket }) => {
                 let json = output == Output::Json;
+                if let What::Route { prefix } = what {
+                    let request = Request::Route { prefix: prefix.to_string() };
+                    return Action::Ask { socket, request, view: View::Route { json } };
+                }
                 let view = match what {
                     What::Peers => View::Peers { json },
                     What::Peer { name } => View::Peer { name, json },
                     What::Routes { prefix } => View::Routes { prefix, json },
-                    What::All => View::Raw,
+                    What::All | What::Route { .. } => View::Raw,
                 };
                 Action::Ask { socket, request: Request::State, view }
             }

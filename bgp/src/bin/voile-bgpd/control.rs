@@ -24,6 +24,7 @@ const LONGEST: u64 = 4096;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Request {
     State,
+    Route { prefix: String },
     Refresh { peer: String },
     Reset { peer: String, text: String },
 }
@@ -73,6 +74,15 @@ async fn answer(stream: UnixStream, handle: Handle) -> anyhow::Result<()> {
 async fn handle_request(request: Request, handle: &Handle) -> Result<Value, Stopped> {
     Ok(match request {
         Request::State => status::render(&handle.snapshot(true).await?),
+        Request::Route { prefix } => match prefix.parse() {
+            Ok(prefix) => match handle.explain(prefix).await? {
+                Some(explanation) => status::explanation(&explanation),
+                None => json!({
+                    "error": format!("there is no path to {prefix}; see `show routes` for what there is")
+                }),
+            },
+            Err(error) => json!({ "error": error.to_string() }),
+        },
         Request::Refresh { peer } => match handle.refresh(&peer).await? {
             true => json!({ "done": format!("asked {peer} to send everything again") }),
             false => json!({

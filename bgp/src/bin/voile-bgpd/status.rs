@@ -2,7 +2,10 @@
 
 use bgp::{
     PathAttributes,
-    snapshot::{MessageCounters, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot, Usage},
+    snapshot::{
+        Announcement, FibState, ImportReason, MessageCounters, PathExplanation, PeerSnapshot,
+        RibEntry, RouteExplanation, Snapshot, TransitionSnapshot, Usage,
+    },
 };
 use serde_json::{Value, json};
 
@@ -88,6 +91,61 @@ fn entry(entry: &RibEntry) -> Value {
         })
         .collect();
     json!({ "prefix": entry.prefix.to_string(), "paths": paths })
+}
+
+/// One prefix with all reasons.
+pub(crate) fn explanation(route: &RouteExplanation) -> Value {
+    json!({
+        "prefix": route.prefix.to_string(),
+        "paths": route.paths.iter().map(path).collect::<Vec<_>>(),
+        "announcements": route.announcements.iter().map(announcement).collect::<Vec<_>>(),
+        "kernel": kernel(&route.fib),
+    })
+}
+
+fn path(path: &PathExplanation) -> Value {
+    let (usage, why) = usage(&path.usage);
+    json!({
+        "peer": path.peer,
+        "pathId": path.path_id,
+        "usage": usage,
+        "why": why,
+        "stale": path.stale,
+        "import": match &path.import {
+            ImportReason::Local => "originated here".to_owned(),
+            ImportReason::Accepted(rule) => format!("accepted: {rule}"),
+            ImportReason::Changed(rule) => format!("accepted with changes: {rule}"),
+            ImportReason::Rejected(rule) => format!("rejected: {rule}"),
+            ImportReason::BeforePolicy => "refused before policy".to_owned(),
+        },
+        "received": attributes(&path.received),
+        "accepted": path.accepted.as_ref().map(attributes),
+    })
+}
+
+fn announcement(announcement: &Announcement) -> Value {
+    json!({
+        "peer": announcement.peer,
+        "path": announcement.path,
+        "pathId": announcement.path_id,
+        "told": announcement.told,
+        "why": announcement.reason,
+        "attributes": announcement.attributes.as_ref().map(attributes),
+    })
+}
+
+fn kernel(state: &FibState) -> String {
+    match state {
+        FibState::Told(hops) => {
+            let hops: Vec<String> = hops.iter().map(|hop| hop.address.to_string()).collect();
+            format!("route via {}", hops.join(", "))
+        }
+        FibState::Local => "no route of ours: originated here".into(),
+        FibState::NoPath => "no route: no path is usable".into(),
+        FibState::Unreachable => "no route: the link of the next hop is down".into(),
+        FibState::Restarting => "unchanged until peers have sent their tables".into(),
+        FibState::Off => "not written (install-routes = false)".into(),
+    }
 }
 
 fn usage(usage: &Usage) -> (&'static str, Option<String>) {

@@ -1,0 +1,93 @@
+use std::fmt::Write;
+
+use expect_test::expect;
+
+use super::lab::{Lab, mesh_configs, prefix};
+use crate::{
+    AddPathMode,
+    filter::{Action, Filter, Operation, Policy, PrefixOperator, Rule},
+    snapshot::RouteExplanation,
+};
+
+fn tell(route: &RouteExplanation) -> String {
+    let mut text = format!("{}\n", route.prefix);
+    for path in &route.paths {
+        let peer = path.peer.as_deref().unwrap_or("local");
+        writeln!(text, "{peer} {}: {:?}, {:?}", path.path_id, path.usage, path.import).unwrap();
+    }
+    for each in &route.announcements {
+        let path = each.attributes.as_ref().map(|attributes| attributes.as_path.to_string());
+        writeln!(
+            text,
+            "to {} path {}: {path:?}, {}, {}",
+            each.peer, each.path, each.told, each.reason
+        )
+        .unwrap();
+    }
+    writeln!(text, "{:?}", route.fib).unwrap();
+    text
+}
+
+#[test]
+fn a_route_has_all_its_reasons() {
+    // 0 and 1 both reach 3 through 2; 2 is in between and has rules.
+    let mut configs = mesh_configs(&[1, 2, 3, 4], &[(0, 2), (1, 2), (2, 3)]);
+    let changes = Rule {
+        operations: vec![Operation::SetLocalPref(50)],
+        ..Rule::new(Action::Accept).with_prefix(PrefixOperator::In, prefix("10.0.0.0/8"))
+    };
+    let slow = Filter { name: "backup".into(), rules: vec![changes] };
+    configs[2].peers[1].import.filters.push(slow.into());
+    let stops = Rule::new(Action::Reject).with_prefix(PrefixOperator::Equal, prefix("10.2.0.0/16"));
+    let secret = Filter { name: "secret".into(), rules: vec![stops] };
+    configs[2].peers[2].export = Policy { filters: vec![secret.into()], default: Action::Accept };
+    let mut lab = Lab::new(configs);
+    for speaker in [0, 1] {
+        lab.originate(speaker, "10.1.0.0/16");
+        lab.originate(speaker, "10.2.0.0/16");
+    }
+    lab.run(5);
+    expect![[r#"
+        10.1.0.0/16
+        r0 0: Best(LocalPref), Accepted("no rule matched")
+        r1 0: Lost(LocalPref), Changed("rule 1 of filter backup")
+        to r0 path 0: None, false, it is from this peer
+        to r1 path 0: Some("3 1"), true, no rule matched
+        to r3 path 0: Some("3 1"), true, no rule matched
+        Told([FibNextHop { address: 10.0.0.1, interface: None }])
+    "#]]
+    .assert_eq(&tell(&lab.speaker(2).explain(&prefix("10.1.0.0/16")).unwrap()));
+    let hidden = tell(&lab.speaker(2).explain(&prefix("10.2.0.0/16")).unwrap());
+    let line = "to r3 path 0: None, false, rejected by export policy: rule 1 of filter secret";
+    assert!(hidden.contains(line), "{hidden}");
+    let own = tell(&lab.speaker(0).explain(&prefix("10.1.0.0/16")).unwrap());
+    assert!(own.contains("local 0: Best(OnlyPath), Local") && own.contains("Local\n"), "{own}");
+    assert!(lab.speaker(0).explain(&prefix("10.9.0.0/16")).is_none());
+}
+
+#[test]
+fn with_add_path_every_path_is_told() {
+    let mut configs = mesh_configs(&[1, 2, 3, 4], &[(0, 2), (1, 2), (2, 3)]);
+    configs[2].peers[2].add_path = AddPathMode::Send;
+    configs[3].peers[0].add_path = AddPathMode::Receive;
+    let mut lab = Lab::new(configs);
+    lab.originate(0, "10.1.0.0/16");
+    lab.originate(1, "10.1.0.0/16");
+    lab.run(5);
+    let paths = lab.speaker(3).explain(&prefix("10.1.0.0/16")).unwrap().paths;
+    let mut seen: Vec<_> =
+        paths.iter().map(|path| (path.path_id, path.received.as_path.to_string())).collect();
+    seen.sort();
+    let routes: Vec<&str> = seen.iter().map(|(_, path)| path.as_str()).collect();
+    assert_eq!(routes.len(), 2, "{seen:?}");
+    assert!(routes.contains(&"3 1") && routes.contains(&"3 2"), "{seen:?}");
+    assert_ne!(seen[0].0, seen[1].0);
+    lab.withdraw(0, "10.1.0.0/16");
+    lab.run(1);
+    let left = lab.speaker(3).explain(&prefix("10.1.0.0/16")).unwrap().paths;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].received.as_path.to_string(), "3 2");
+    lab.withdraw(1, "10.1.0.0/16");
+    lab.run(1);
+    assert!(lab.speaker(3).explain(&prefix("10.1.0.0/16")).is_none());
+}
