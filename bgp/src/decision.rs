@@ -6,11 +6,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use crate::{
     attr::{AttrSet, Origin},
-    types::{PeerType, RouterId},
+    types::{Asn, PeerType, RouterId},
 };
 
 /// The step that decided.
@@ -126,10 +126,10 @@ pub(crate) fn decide(mut left: Vec<Candidate<'_>>, multipath: Multipath) -> Opti
     for step in EQUAL_COST_STEPS {
         let smallest = left.iter().map(|path| step.1(path)).min()?;
         keep(&mut left, step.0, &|path| step.1(path) == smallest);
-        if step.0 == Why::Origin {
-            let everyone = left.clone();
+        if step.0 == Why::Origin && !have_one_med(&left) {
+            let smallest = smallest_meds(&left);
             keep(&mut left, Why::Med, &|path| {
-                !everyone.iter().any(|other| beats_by_med(other, path))
+                smallest.get(&path.attributes.neighbour) == Some(&path.attributes.med)
             });
         }
     }
@@ -177,10 +177,20 @@ const TIE_BREAKS: [TieBreak; 4] = [
     (Why::PathId, |path| (0, u128::from(path.path_id))),
 ];
 
-/// Comparable only between paths through one neighbour (RFC 4271 §9.1.2.2 c).
-fn beats_by_med(other: &Candidate<'_>, path: &Candidate<'_>) -> bool {
-    let (other, path) = (other.attributes, path.attributes);
-    other.neighbour == path.neighbour && other.med < path.med
+fn have_one_med(paths: &[Candidate<'_>]) -> bool {
+    let first = paths.first().map(|path| path.attributes.med);
+    paths.iter().all(|path| Some(path.attributes.med) == first)
+}
+
+/// Comparable only between paths through one neighbour (RFC 4271 §9.1.2.2 c). A thousand nodes may announce one prefix:
+/// never every path with every other.
+fn smallest_meds(paths: &[Candidate<'_>]) -> BTreeMap<Option<Asn>, u32> {
+    let mut smallest = BTreeMap::new();
+    for AttrSet { neighbour, med, .. } in paths.iter().map(|path| path.attributes) {
+        let known = smallest.entry(*neighbour).or_insert(*med);
+        *known = (*known).min(*med);
+    }
+    smallest
 }
 
 fn share(best: Candidate<'_>, mut equal: Vec<Candidate<'_>>, multipath: Multipath) -> Vec<usize> {

@@ -100,8 +100,16 @@ impl Paths {
 
     /// Adds a path behind the others, under the smallest free local identifier.
     pub(super) fn push(&mut self, mut path: Path) {
-        let used = |id: u16| self.as_slice().iter().any(|other| other.local_id == id);
-        path.local_id = (1..u16::MAX).find(|id| !used(*id)).unwrap_or(u16::MAX);
+        // Among one more than there are, one is free.
+        let mut used = vec![false; self.as_slice().len()];
+        for other in self.as_slice() {
+            let place = usize::from(other.local_id).checked_sub(1);
+            if let Some(place) = place.and_then(|place| used.get_mut(place)) {
+                *place = true;
+            }
+        }
+        let free = used.iter().position(|used| !used).unwrap_or(used.len());
+        path.local_id = u16::try_from(free.saturating_add(1)).unwrap_or(u16::MAX);
         *self = match std::mem::take(self) {
             Self::None => Self::One(path),
             Self::One(first) => Self::Many(Box::new(vec![first, path])),
