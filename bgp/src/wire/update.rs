@@ -21,16 +21,24 @@ pub(crate) struct RawAttribute<'a> {
     pub(crate) whole: &'a [u8],
 }
 
+/// An attribute runs past the end of the section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overrun {
+    /// Which, as far as it can be told.
+    code: Option<u8>,
+}
+
 /// Walks the attributes; the last item is an error if one overruns the section.
 pub(crate) fn attributes(
     section: &[u8],
-) -> impl Iterator<Item = Result<RawAttribute<'_>, Truncated>> {
+) -> impl Iterator<Item = Result<RawAttribute<'_>, Overrun>> {
     let mut reader = Reader::new(section);
     std::iter::from_fn(move || {
         if reader.is_empty() {
             return None;
         }
-        let next = next_attribute(&mut reader);
+        let code = reader.rest().get(1).copied();
+        let next = next_attribute(&mut reader).map_err(|Truncated| Overrun { code });
         if next.is_err() {
             reader = Reader::new(&[]);
         }
@@ -99,7 +107,11 @@ impl<'a> Parts<'a> {
         for attribute in attributes(section) {
             match attribute {
                 Ok(attribute) => parts.observe(attribute, add_path)?,
-                Err(Truncated) => parts.overrun = true,
+                // RFC 7606 §3 j: nobody knows which prefixes it was about.
+                Err(Overrun { code: Some(MP_REACH | MP_UNREACH) }) => {
+                    return Err(Notification::new(3, 1, []));
+                }
+                Err(Overrun { .. }) => parts.overrun = true,
             }
         }
         Ok(parts)

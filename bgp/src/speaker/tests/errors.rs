@@ -55,6 +55,8 @@ fn what_cannot_be_delimited_ends_the_session() {
         (GOOD, "21 0a010203 04", "sent 3/10 invalid network field"),
         ("80 0e 03 000201", "", "sent 3/9 optional attribute error"),
         ("80 0f 03 000201 80 0f 03 000201", "", "sent 3/1 malformed attribute list"),
+        // Whose routes these are nobody can tell: they must not stay as they were.
+        ("80 0e 40 0002 01 10 20010db8", "10 0a01", "sent 3/1 malformed attribute list"),
         (&format!("{GOOD} 40 7f 00"), "10 0a01", "sent 3/2 unrecognized well-known attribute"),
     ] {
         let mut lab = Lab::pair(1, 2);
