@@ -545,7 +545,9 @@ fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
     let (mine, other) = (&ours.capabilities, &theirs.capabilities);
     let hold_time = Duration::from_secs(u64::from(ours.hold_time.min(theirs.hold_time)));
     let third = hold_time / 3;
-    let keepalive = config.keepalive_time.map_or(third, |wanted| wanted.min(third));
+    // Zero would mean to say nothing until the peer's hold timer expires.
+    let wanted = config.keepalive_time.filter(|wanted| !wanted.is_zero());
+    let keepalive = wanted.map_or(third, |wanted| wanted.min(third));
     let extended = mine.extended_message && other.extended_message;
     let graceful = other.graceful_restart.clone().filter(|_| mine.graceful_restart.is_some());
     let families = mine.families().and(other.families());

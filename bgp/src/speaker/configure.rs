@@ -158,10 +158,22 @@ impl Speaker {
         } else if new.export != old.export || reexport || *new != *old {
             self.change_group(id);
         }
-        let idle = self.peers.get(&id).is_some_and(|peer| peer.connections().next().is_none());
-        if idle && let Some(peer) = self.peers.get_mut(&id) {
-            peer.retry_at = (!new.passive && !new.shutdown).then_some(self.now);
+        self.retry_soon(id, new.max_prefixes != old.max_prefixes);
+    }
+
+    /// Connects at once to a peer without any connection. One that is refused waits on, unless it is pardoned.
+    fn retry_soon(&mut self, id: PeerId, pardoned: bool) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.connections().next().is_some() {
+            return;
         }
+        if pardoned {
+            peer.refuse_until = None;
+        }
+        let at = peer.refuse_until.filter(|until| *until > now).unwrap_or(now);
+        peer.retry_at = (!peer.config.passive && !peer.config.shutdown).then_some(at);
+        self.report(id, "configuration changed");
     }
 
     fn regroup_all(&mut self) {
@@ -207,7 +219,9 @@ impl Speaker {
             let address = peer.config.address;
             let there = up.networks.iter().any(|network| network.contains_address(address))
                 || peer.config.interface.as_deref() == Some(interface);
-            if there && peer.retry_at.is_some() {
+            // One that announced too many prefixes is not better because a link was down.
+            let refused = peer.refuse_until.is_some_and(|until| now < until);
+            if there && !refused && peer.retry_at.is_some() {
                 peer.failures = 0;
                 peer.retry_at = Some(now);
             }

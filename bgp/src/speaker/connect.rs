@@ -29,7 +29,8 @@ impl Speaker {
     pub(super) fn connect(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.retry_at = None;
-        if peer.config.passive || peer.config.shutdown || peer.outgoing.is_some() {
+        let pointless = peer.outgoing.is_some() || peer.established.is_some();
+        if peer.config.passive || peer.config.shutdown || pointless {
             return;
         }
         let config = peer.config.clone();

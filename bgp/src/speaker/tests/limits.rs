@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lab::Lab;
+use super::lab::{Lab, address, prefix};
 use crate::{Community, State};
 
 fn limited(wait: Option<Duration>) -> Lab {
@@ -104,4 +104,32 @@ fn graceful_shutdown_inside_a_system_is_a_low_preference() {
     lab.run(5);
     let rib = lab.speaker(1).snapshot(true).rib;
     assert_eq!(rib[0].paths[0].attributes.local_pref, Some(0));
+}
+
+/// Waiting for the operator is not cut short by a link that was down, nor by another change of the configuration.
+#[test]
+fn only_an_answer_to_the_limit_ends_the_wait() {
+    let mut lab = limited(None);
+    lab.originate(1, "10.5.0.0/16");
+    lab.run(5);
+    assert_eq!(lab.state(0, 1), State::Idle);
+    lab.tell();
+    let now = lab.now;
+    let down = crate::InterfaceDown {
+        interface: "eth0".into(),
+        addresses: vec![address(0)],
+        networks: vec![prefix("10.0.0.0/24")],
+    };
+    lab.speaker(0).handle_interface_down(down, now);
+    lab.speaker(0).handle_interface_up("eth0", now);
+    let mut config = lab.speaker(0).config().clone();
+    config.peers[0].local_pref = 77;
+    lab.speaker(0).configure(config.clone(), now);
+    lab.run(100);
+    assert!(!lab.tell().contains("r0 r1"));
+    config.peers[0].max_prefixes = Some(5);
+    let now = lab.now;
+    lab.speaker(0).configure(config, now);
+    lab.run(10);
+    assert_eq!(lab.fibs[0].len(), 5);
 }

@@ -162,3 +162,10 @@ fn a_lost_link_ends_the_session_at_once() {
     assert_eq!(lab.state(0, 1), State::Established);
     assert_eq!(lab.fib(0), "10.1.0.0/16 via 10.0.0.2\n");
 }
+
+#[test]
+fn keepalive_time_zero_is_not_silence() {
+    let mut lab = Lab::pair_with(1, 2, |peer| peer.keepalive_time = Some(Duration::ZERO));
+    lab.run(300);
+    assert!(!lab.tell().contains("Established ->"));
+}
