@@ -242,7 +242,12 @@ async fn say_farewell(stream: Arc<TcpStream>, mut pending: VecDeque<Bytes>) {
         }
         shutdown(stream.as_raw_fd(), Shutdown::Write).map_err(io::Error::from)
     };
-    if !matches!(tokio::time::timeout(FAREWELL, deliver).await, Ok(Ok(()))) {
+    let delivered = tokio::time::timeout(FAREWELL, deliver).await;
+    if delivered.is_err() {
+        // The kernel would try on as long as the peer says that it has no room (RFC 9687 §1).
+        let _ = stream.set_zero_linger();
+    }
+    if !matches!(delivered, Ok(Ok(()))) {
         return;
     }
     let drain = async {

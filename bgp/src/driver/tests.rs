@@ -61,3 +61,40 @@ async fn a_taken_port_is_named() {
     let error = spawn(config, options).unwrap_err();
     assert!(error.to_string().contains("cannot listen on 127.77.0.3:10180"), "{error}");
 }
+
+/// Says OPEN with a hold time of 3 s and one KEEPALIVE, then neither reads nor speaks again.
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_cut_off() {
+    let port = 10_181;
+    let (mut config, options) = config(5, 6, port);
+    config.peers[0].password = None;
+    config.peers[0].passive = true;
+    let (speaker, _fib) = spawn(config, options).unwrap();
+    // More than the kernel's buffers hold.
+    for number in 0..16_000_u32 {
+        let communities = (0..240).map(|low| crate::Community(number << 8 | low)).collect();
+        let prefix = format!("10.{}.{}.0/24", number / 256, number % 256).parse().unwrap();
+        let route = LocalRoute { communities, ..LocalRoute::default() };
+        speaker.originate(prefix, route).unwrap();
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new([127, 77, 0, 6].into(), 0)).unwrap();
+    let address = SocketAddr::new([127, 77, 0, 5].into(), port);
+    let mut stream = socket.connect(address).await.unwrap();
+    let open = crate::wire::Open {
+        asn: Asn(6),
+        hold_time: 3,
+        router_id: RouterId(6),
+        capabilities: crate::wire::Capabilities::default(),
+    };
+    for message in [open.encode(), crate::wire::keepalive()] {
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &message).await.unwrap();
+    }
+    let test = async {
+        while stream.take_error().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), test).await.unwrap();
+    speaker.shutdown(Shutdown::Final).await;
+}
