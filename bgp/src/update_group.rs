@@ -145,6 +145,10 @@ impl UpdateGroup {
         let refresh = if enhanced { families } else { Families::NONE };
         for family in refresh.iter() {
             let bytes = encode_route_refresh(family, Refresh::Begin);
+            // One that waits is enough: asking again and again without reading must not fill our memory.
+            if member.private.iter().any(|each| each.messages == 0 && each.bytes == bytes) {
+                continue;
+            }
             member.private.push_back(Segment { bytes, messages: 0, audience: Audience::All });
         }
         member.begin_sweep(Sweep { families, refresh, ..Sweep::default() });
@@ -159,9 +163,17 @@ impl UpdateGroup {
     /// Says whether there is work besides changes.
     pub(crate) fn wants_flush(&self) -> bool {
         match self.walk {
-            Some(_) => self.log.len() < self.limits.enough,
+            Some(_) => self.may_walk(),
             None => !self.joiners.is_empty(),
         }
+    }
+
+    /// The common walk waits while everybody has much to take. As soon as somebody has taken it all, it goes on: who
+    /// does not read must not hold up the others, and is rescued in the end.
+    fn may_walk(&self) -> bool {
+        let end = self.log.end();
+        self.log.len() < self.limits.enough
+            || self.members.values().any(|member| member.cursor == end)
     }
 
     pub(crate) fn has(&self, peer: PeerId) -> bool {
@@ -232,7 +244,7 @@ impl UpdateGroup {
             self.walk = Some(0);
             self.admit(false);
         }
-        if let Some(next) = self.walk.filter(|_| self.log.len() < self.limits.enough) {
+        if let Some(next) = self.walk.filter(|_| self.may_walk()) {
             self.walk_on(next, table);
             if self.walk.is_none() {
                 self.log.commit();
@@ -291,11 +303,23 @@ impl UpdateGroup {
                 items.into_iter().filter(|item| !self.is_told(peer, item, table.rib)).collect();
             withdraw(&packer, &gone, Audience::Only(peer), self.log.writer());
         }
-        for family in self.key.families.iter() {
-            self.log.writer().write(Audience::All, |out| {
-                end_of_rib(family, out);
-                1
-            });
+        // Those who were rescued meanwhile have not seen everything: theirs comes after their own walk.
+        let is_alone = |member: &Member| {
+            member.sweep.as_ref().is_some_and(|sweep| !sweep.end_of_rib.is_empty())
+        };
+        let audiences: Vec<Audience> = if self.members.values().any(is_alone) {
+            let others = self.members.iter().filter(|(_, member)| !is_alone(member));
+            others.map(|(peer, _)| Audience::Only(*peer)).collect()
+        } else {
+            vec![Audience::All]
+        };
+        for audience in audiences {
+            for family in self.key.families.iter() {
+                self.log.writer().write(audience, |out| {
+                    end_of_rib(family, out);
+                    1
+                });
+            }
         }
     }
 
@@ -410,11 +434,12 @@ impl UpdateGroup {
             let Some(member) = self.members.get(&peer) else { continue };
             let leftovers = self.forgotten(peer, member);
             // An End-of-RIB that is skipped comes after the walk.
-            let marked = self.marked.is_some_and(|marked| member.cursor < marked);
+            let unmarked =
+                self.walk.is_some() || self.marked.is_some_and(|marked| member.cursor < marked);
             if let Some(member) = self.members.get_mut(&peer) {
                 member.leftovers = leftovers;
                 member.cursor = end;
-                let end_of_rib = if marked { families } else { Families::NONE };
+                let end_of_rib = if unmarked { families } else { Families::NONE };
                 member.begin_sweep(Sweep { families, end_of_rib, ..Sweep::default() });
             }
         }

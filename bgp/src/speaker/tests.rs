@@ -15,3 +15,4 @@ mod refresh;
 mod roles;
 mod routes;
 mod session;
+mod slow;

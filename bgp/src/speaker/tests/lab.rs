@@ -1,7 +1,7 @@
 //! Several speakers on virtual time, joined by links that can be cut.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
@@ -43,6 +43,8 @@ pub(super) struct Lab {
     /// What was asked of BFD.
     pub(super) bfd: Vec<String>,
     pub(super) latency: BTreeMap<(usize, usize), Duration>,
+    /// Who does not read: what the second sends to the first stays where it is.
+    pub(super) stuck: BTreeSet<(usize, usize)>,
 }
 
 pub(super) fn address(index: usize) -> IpAddr {
@@ -80,6 +82,7 @@ impl Lab {
             complete: vec![false; count],
             bfd: Vec::new(),
             latency: BTreeMap::new(),
+            stuck: BTreeSet::new(),
         };
         for (index, config) in configs.into_iter().enumerate() {
             let seed = u64::try_from(index).unwrap();
@@ -286,13 +289,12 @@ impl Lab {
                 let to = self.addresses.iter().position(|each| *each == request.remote.ip());
                 self.send(index, to.unwrap(), Packet::Syn { from: (index, request.connection) });
             }
-            Output::TransmitReady(connection) => loop {
-                let messages = self.speaker(index).transmit(connection, 1 << 16);
-                if messages.is_empty() {
-                    break;
+            Output::TransmitReady(connection) => {
+                let far = self.ends.get(&(index, connection));
+                if far.is_none_or(|(to, _)| !self.stuck.contains(&(*to, index))) {
+                    self.transmit(index, connection);
                 }
-                self.carry(index, connection, messages);
-            },
+            }
             Output::Close { connection, last } => {
                 self.carry(index, connection, last);
                 if let Some((to, far)) = self.ends.remove(&(index, connection)) {
@@ -322,6 +324,24 @@ impl Lab {
                 self.story.push(format!("{time}s r{index} restart complete"));
             }
         }
+    }
+
+    fn transmit(&mut self, index: usize, connection: ConnectionId) {
+        loop {
+            let messages = self.speaker(index).transmit(connection, 1 << 16);
+            if messages.is_empty() {
+                return;
+            }
+            self.carry(index, connection, messages);
+        }
+    }
+
+    /// A peer reads again.
+    pub(super) fn unstick(&mut self, reader: usize, index: usize) {
+        self.stuck.remove(&(reader, index));
+        let ends = self.ends.iter().filter(|(near, far)| near.0 == index && far.0 == reader);
+        let connections: Vec<_> = ends.map(|(near, _)| near.1).collect();
+        connections.into_iter().for_each(|connection| self.transmit(index, connection));
     }
 
     fn carry(&mut self, index: usize, connection: ConnectionId, messages: Vec<Bytes>) {
