@@ -395,6 +395,10 @@ fn as4_path(value: &[u8]) -> Result<AsPath, Flaw> {
         }
         for _ in 0..count {
             let asn = Asn(reader.u32().map_err(malformed)?);
+            // RFC 7607 §2.
+            if asn.0 == 0 {
+                return Err((DISCARD, "AS 0 in AS4_PATH"));
+            }
             if kind == AS_SEQUENCE {
                 path.push(asn);
             }

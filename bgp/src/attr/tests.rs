@@ -126,6 +126,7 @@ fn what_errors_of_other_attributes_cost() {
         ("LARGE odd", with("c02004 00000000")),
         ("AS4_PATH from a new speaker", with("c01106 0201 00011170")),
         ("AS4_PATH malformed", with("c01103 020100")),
+        ("AS4_PATH with AS 0", with("c01106 0201 00000000")),
         ("AIGP", with("801a0b 01000b 0000000000000001")),
         ("OTC short", with("c02303 000001")),
         ("unknown transitive", with("c0f000")),
@@ -153,6 +154,7 @@ fn what_errors_of_other_attributes_cost() {
         LARGE odd | withdraw: length is not a multiple of the item size
         AS4_PATH from a new speaker | ok
         AS4_PATH malformed | discard: malformed AS4_PATH
+        AS4_PATH with AS 0 | discard: AS 0 in AS4_PATH
         AIGP | discard: AIGP is not enabled
         OTC short | withdraw: length is not 4
         unknown transitive | ok
