@@ -12,8 +12,6 @@ use crate::{
 
 /// A session that lasted this long was a good one: waits start small again.
 const STABLE: Duration = Duration::from_secs(30);
-/// How soon to connect again after the peer went away in an orderly way.
-const QUICK: Duration = Duration::from_secs(1);
 
 /// Until the operator says otherwise.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -159,7 +157,11 @@ impl Speaker {
         let mut refuse = false;
         match loss {
             _ if !was_connected => peer.attempts = peer.attempts.saturating_add(1),
-            Loss::Transport | Loss::PeerRestarted if lasted.is_some() => wait = QUICK,
+            // Quickly at first. A peer that comes and goes is given more and more time.
+            Loss::Transport | Loss::PeerRestarted if lasted.is_some() => {
+                peer.failures = peer.failures.saturating_add(1);
+                wait = peer.hold_off();
+            }
             Loss::Transport | Loss::PeerRestarted => (),
             Loss::Sent(notification) if *notification != Notification::HOLD_TIMER_EXPIRED => {
                 peer.failures = peer.failures.saturating_add(1);

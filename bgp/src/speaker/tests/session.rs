@@ -169,3 +169,23 @@ fn keepalive_time_zero_is_not_silence() {
     lab.run(300);
     assert!(!lab.tell().contains("Established ->"));
 }
+
+/// It crashes over something that we announce, again and again.
+#[test]
+fn a_peer_that_comes_and_goes_is_given_more_and_more_time() {
+    let mut configs = vec![config(0, 1), config(1, 2)];
+    configs[0].peers.push(peer(1, 2));
+    configs[1].peers.push(peer(0, 1));
+    configs[1].peers[0].passive = true;
+    let mut lab = Lab::new(configs.clone());
+    let mut sessions = 0;
+    for _ in 0..1200 {
+        lab.run_for(Duration::from_millis(100));
+        if lab.state(0, 1) == State::Established {
+            sessions += 1;
+            lab.kill(1);
+            lab.start(1, configs[1].clone());
+        }
+    }
+    assert!((4..=10).contains(&sessions), "{sessions}");
+}
