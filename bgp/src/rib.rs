@@ -27,7 +27,7 @@ use crate::{
     types::{Families, Prefix},
 };
 
-/// Number of a peer; never used twice.
+/// Number of a peer; used again once no path of it is left and every group knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PeerId(pub(crate) u32);
 

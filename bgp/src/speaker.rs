@@ -53,6 +53,8 @@ pub struct Speaker {
     random: Random,
     peers: Watched<PeerId, Peer>,
     next_peer: u32,
+    /// Numbers of peers that are gone.
+    free_peers: Vec<PeerId>,
     connections: Watched<ConnectionId, Session>,
     next_connection: u64,
     rib: Rib,
@@ -80,6 +82,7 @@ impl Speaker {
             random: Random::new(seed),
             peers: Watched::new(),
             next_peer: 1,
+            free_peers: Vec::new(),
             connections: Watched::new(),
             next_connection: 1,
             rib: Rib::new(multipath),

@@ -67,8 +67,7 @@ impl Speaker {
     }
 
     pub(super) fn add_peer(&mut self, config: PeerConfig, group: Option<String>) -> PeerId {
-        let id = PeerId(self.next_peer);
-        self.next_peer = self.next_peer.saturating_add(1);
+        let id = self.peer_number();
         let start = self.random.up_to(SPREAD);
         let (now, stopped) = (self.now, self.stopped);
         let mut peer = Peer { group, ..Peer::new(config, now) };
@@ -81,14 +80,28 @@ impl Speaker {
         id
     }
 
+    /// Returns a number for a new peer: one that was used before, unless something may still remember it. Strangers who
+    /// knock on a range must not make tables grow.
+    fn peer_number(&mut self) -> PeerId {
+        if !self.rib.is_dirty()
+            && let Some(id) = self.free_peers.pop()
+        {
+            return id;
+        }
+        let id = PeerId(self.next_peer);
+        self.next_peer = self.next_peer.saturating_add(1);
+        id
+    }
+
     pub(super) fn remove_peer(&mut self, id: PeerId) {
         let cease = Notification::cease(Cease::PeerDeconfigured);
         self.end_sessions(id, &cease, "removed from the configuration");
         self.rib.remove_all(id, Families::BOTH, false);
-        if let Some(peer) = self.peers.remove(&id)
-            && peer.bfd_wanted.is_some()
-        {
-            self.outputs.push_back(Output::BfdForget(peer.config.name.clone()));
+        if let Some(peer) = self.peers.remove(&id) {
+            self.free_peers.push(id);
+            if peer.bfd_wanted.is_some() {
+                self.outputs.push_back(Output::BfdForget(peer.config.name.clone()));
+            }
         }
         self.senders.remove(&id);
     }

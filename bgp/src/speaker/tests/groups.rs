@@ -132,3 +132,19 @@ fn a_neighbour_on_an_interface_becomes_a_peer() {
     lab.run(1);
     assert_eq!(members(&mut lab), "");
 }
+
+/// Somebody who knocks once a second for years must not make tables grow.
+#[test]
+fn numbers_of_members_that_are_gone_are_used_again() {
+    let mut lab = range(10);
+    lab.run(5);
+    let before = lab.speaker(0).next_peer;
+    for _ in 0..100 {
+        let now = lab.now;
+        let (own, stranger) = (super::lab::address(0), super::lab::address(6));
+        let knock = lab.speaker(0).handle_accepted(own, stranger, now).unwrap();
+        lab.speaker(0).handle_closed(knock, "gone", now);
+        lab.run(1);
+    }
+    assert!(lab.speaker(0).next_peer <= before + 1);
+}
