@@ -1,4 +1,5 @@
 mod bfd;
+mod chaos;
 mod collision;
 mod errors;
 mod exchange;
