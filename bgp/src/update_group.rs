@@ -252,10 +252,12 @@ impl UpdateGroup {
                 ready.extend(self.members.keys());
             }
         }
+        // Before joiners are admitted behind the end of the log: members must hear that there is something in it.
+        let written = self.log.commit();
         if self.walk.is_none() && changes.complete && !self.joiners.is_empty() {
             ready.extend(self.admit(true));
         }
-        if self.log.commit() {
+        if written {
             ready.extend(self.members.keys());
             self.rescue();
         }

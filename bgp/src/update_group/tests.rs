@@ -96,3 +96,55 @@ fn end_of_rib_is_recognized() {
         assert_eq!(parts.end_of_rib(), Some(family));
     }
 }
+
+fn key() -> GroupKey {
+    GroupKey {
+        peer_type: PeerType::External,
+        client: false,
+        local_as: crate::Asn(65_101),
+        cluster_id: crate::RouterId::from(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+        families: Families::BOTH,
+        add_path: Families::NONE,
+        four_octet_as: true,
+        limit: MAX_MESSAGE,
+        next_hop: Default::default(),
+        own_ipv4: None,
+        own_ipv6: None,
+        local_pref: 100,
+        graceful_shutdown: false,
+        role: None,
+        long_lived: false,
+        export: crate::filter::Policy {
+            filters: Vec::new(),
+            default: crate::filter::Action::Accept,
+        },
+    }
+}
+
+/// The path of a peer that joins may be better than what its group has: the same flush writes it down and admits the peer.
+#[test]
+fn members_hear_of_what_was_written_when_somebody_joins() {
+    let multipath = crate::decision::Multipath { max_paths: 1, relax: false };
+    let (rib, interner) = (Rib::new(multipath), Interner::default());
+    let senders = Senders::new();
+    let table = Table { rib: &rib, interner: &interner, senders: &senders };
+    let changes = Changes { chosen: &[], paths: &[], complete: true };
+    let (old, new) = (PeerId(1), PeerId(2));
+    let mut group = UpdateGroup::new(key(), Limits::default());
+    let mut ready = BTreeSet::new();
+    group.join(old, Heritage::default());
+    while group.wants_flush() {
+        group.flush(changes, table, &mut ready);
+    }
+    assert_ne!(group.transmit(old, usize::MAX, table, &mut Vec::new()), Taken::default());
+    ready.clear();
+    group.join(new, Heritage::default());
+    group.log.writer().write(Audience::All, |out| {
+        end_of_rib(Family::Ipv4, out);
+        1
+    });
+    group.flush(changes, table, &mut ready);
+    assert_eq!(ready, BTreeSet::from([old, new]));
+    let taken = group.transmit(old, usize::MAX, table, &mut Vec::new());
+    assert_eq!(taken.updates, 1);
+}
