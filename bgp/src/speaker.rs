@@ -24,7 +24,11 @@ mod status;
 mod tests;
 mod timer;
 
-use std::{collections::VecDeque, net::IpAddr, time::Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Instant,
+};
 
 pub use self::output::{
     BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute,
@@ -52,6 +56,7 @@ pub struct Speaker {
     started: Instant,
     random: Random,
     peers: Watched<PeerId, Peer>,
+    by_address: BTreeSet<(IpAddr, PeerId)>,
     next_peer: u32,
     /// Numbers of peers that are gone.
     free_peers: Vec<PeerId>,
@@ -81,6 +86,7 @@ impl Speaker {
             started: now,
             random: Random::new(seed),
             peers: Watched::new(),
+            by_address: BTreeSet::new(),
             next_peer: 1,
             free_peers: Vec::new(),
             connections: Watched::new(),
@@ -111,7 +117,14 @@ impl Speaker {
 
     /// Returns the configuration of the peer with an address, also of a member of a group.
     pub fn peer_at(&self, address: IpAddr) -> Option<&PeerConfig> {
-        self.peers.values().map(|peer| &*peer.config).find(|config| config.address == address)
+        let peer = self.peers_at(address).next().and_then(|id| self.peers.get(&id))?;
+        Some(&*peer.config)
+    }
+
+    /// Lists the peers with an address; link-local ones may be several.
+    fn peers_at(&self, address: IpAddr) -> impl Iterator<Item = PeerId> + use<'_> {
+        let all = (address, PeerId(0))..=(address, PeerId(u32::MAX));
+        self.by_address.range(all).map(|(_, id)| *id)
     }
 
     /// Returns the configuration in force.

@@ -469,7 +469,8 @@ impl UpdateGroup {
             }
             out.push(segment.bytes);
         }
-        if slowest {
+        // A keepalive moves no cursor and must not cost a look at every member.
+        if slowest && self.members.get(&peer).is_some_and(|member| member.cursor > start) {
             self.trim();
         }
         taken

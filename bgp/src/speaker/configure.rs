@@ -74,6 +74,7 @@ impl Speaker {
         if !peer.config.passive && !peer.config.shutdown && !stopped {
             peer.retry_at = Some(now + start);
         }
+        self.by_address.insert((peer.config.address, id));
         self.peers.insert(id, peer);
         self.report(id, "configured");
         self.update_bfd(id);
@@ -99,6 +100,7 @@ impl Speaker {
         self.rib.remove_all(id, Families::BOTH, false);
         if let Some(peer) = self.peers.remove(&id) {
             self.free_peers.push(id);
+            self.by_address.remove(&(peer.config.address, id));
             if peer.bfd_wanted.is_some() {
                 self.outputs.push_back(Output::BfdForget(peer.config.name.clone()));
             }

@@ -107,7 +107,7 @@ impl Speaker {
                 interface.is_some_and(|each| peer.config.interface.as_deref() != Some(each));
             peer.config.address == remote && !(is_link_local(&remote) && elsewhere)
         };
-        let known = self.peers.iter().find(|(_, peer)| is_it(peer)).map(|(id, _)| *id);
+        let known = self.peers_at(remote).find(|id| self.peers.get(id).is_some_and(is_it));
         let id = known.or_else(|| self.admit(remote))?;
         let peer = self.peers.get(&id).filter(|peer| peer.accepts(local, now))?;
         let older = peer.incoming;

@@ -1,0 +1,62 @@
+//! Hundreds of speakers in one process on virtual time: whatever is lost, restarted and cut off, all end in the state
+//! that a computation from scratch gives.
+//!
+//! Everything random comes from one seed, which a failure prints; `VOILE_SEED=n` runs that one again.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test: what fails here fails it, with the reason"
+)]
+
+#[path = "simulation/network.rs"]
+mod network;
+#[path = "simulation/trouble.rs"]
+mod trouble;
+
+use network::{Network, Topology};
+use trouble::Trouble;
+
+/// Runs a topology through trouble, once per seed.
+fn survive(topology: Topology, seeds: std::ops::Range<u64>, rounds: usize) {
+    let replay = std::env::var("VOILE_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds = replay.map_or(seeds, |seed| seed..seed + 1);
+    for seed in seeds {
+        let story = format!("{topology:?}: VOILE_SEED={seed}");
+        eprintln!("{story}");
+        let mut network = Network::new(topology, seed);
+        network.converge(&story);
+        eprintln!("  up after {:?}, {} events", network.elapsed(), network.events);
+        let mut trouble = Trouble::new(seed);
+        for _ in 0..rounds {
+            trouble.strike(&mut network);
+        }
+        network.heal();
+        network.converge(&story);
+        eprintln!("  converged after {:?}, {} events", network.elapsed(), network.events);
+    }
+}
+
+/// Everybody talks to everybody: 44,850 sessions.
+#[test]
+fn a_full_mesh_of_300_converges() {
+    survive(Topology::Mesh { nodes: 300 }, 1..2, 4);
+}
+
+/// Everybody talks to both reflectors, which talk to each other.
+#[test]
+fn a_thousand_nodes_behind_two_reflectors_converge() {
+    survive(Topology::Reflectors { nodes: 1000 }, 1..2, 4);
+}
+
+/// Small ones run through many more kinds of trouble in the same time.
+#[test]
+fn small_meshes_converge_after_long_trouble() {
+    survive(Topology::Mesh { nodes: 8 }, 1..25, 40);
+}
+
+#[test]
+fn small_reflections_converge_after_long_trouble() {
+    survive(Topology::Reflectors { nodes: 8 }, 1..25, 40);
+}
