@@ -60,6 +60,8 @@ struct Link {
     pending: VecDeque<Bytes>,
     /// A task waits for room.
     blocked: bool,
+    /// Why nothing can be written any more.
+    failed: Option<String>,
     watch_readable: Arc<Notify>,
     watch_writable: Arc<Notify>,
 }
@@ -79,7 +81,8 @@ pub(super) enum Written {
     All,
     /// The task will tell when there is.
     Blocked,
-    Closed(String),
+    /// No more. The peer's last words may still be there to be read, so the end comes with [`Read::Closed`].
+    Failed,
 }
 
 impl Connection {
@@ -108,7 +111,8 @@ impl Connection {
             tokio::spawn(task).abort_handle()
         });
         let pending = VecDeque::new();
-        let link = Link { stream, pending, blocked: false, watch_readable, watch_writable };
+        let link =
+            Link { stream, pending, blocked: false, failed: None, watch_readable, watch_writable };
         Self { tasks: tasks.into(), link: Some(link) }
     }
 
@@ -124,7 +128,11 @@ impl Connection {
             if read < wanted && read > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         let outcome = match (count, result) {
-            (Some(0), _) => return Read::Closed("peer closed the connection".to_owned()),
+            (Some(0), _) => {
+                let reason = link.failed.clone();
+                let usual = || "peer closed the connection".to_owned();
+                return Read::Closed(reason.unwrap_or_else(usual));
+            }
             (Some(count), _) => Read::Bytes(count),
             (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
                 return Read::Closed(format!("connection failed: {error}"));
@@ -158,6 +166,9 @@ impl Connection {
     /// Writes what is pending, and these messages.
     pub(super) fn write(&mut self, messages: Vec<Bytes>) -> Written {
         let Some(link) = &mut self.link else { return Written::Blocked };
+        if link.failed.is_some() {
+            return Written::Failed;
+        }
         link.pending.extend(messages);
         while !link.pending.is_empty() {
             match try_write(&link.stream, &mut link.pending) {
@@ -167,7 +178,11 @@ impl Connection {
                     link.watch_writable.notify_one();
                     return Written::Blocked;
                 }
-                Err(error) => return Written::Closed(format!("connection failed: {error}")),
+                Err(error) => {
+                    link.failed = Some(format!("connection failed: {error}"));
+                    link.pending.clear();
+                    return Written::Failed;
+                }
             }
         }
         Written::All

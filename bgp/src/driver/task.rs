@@ -277,11 +277,7 @@ impl Task {
                     return;
                 }
                 Written::All => (),
-                Written::Blocked => return,
-                Written::Closed(reason) => {
-                    self.speaker.handle_closed(connection, &reason, now());
-                    return;
-                }
+                Written::Blocked | Written::Failed => return,
             }
             messages = self.speaker.transmit(connection, WRITE);
             if messages.is_empty() {
