@@ -3,7 +3,7 @@
 pub mod raw;
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::Command,
@@ -170,7 +170,10 @@ impl Voile {
         let socket = self.lan.folder(self.host).join("status.sock");
         let mut text = String::new();
         UnixStream::connect(socket)
-            .and_then(|mut stream| stream.read_to_string(&mut text))
+            .and_then(|mut stream| {
+                stream.write_all(b"\"state\"\n")?;
+                stream.read_to_string(&mut text)
+            })
             .map_err(|error| format!("no status: {error}\n{}", self.log()))?;
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
     }

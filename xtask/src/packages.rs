@@ -30,6 +30,8 @@ pub(crate) const TEST: &[Program] = &[
     program("bird", "bird2", "BGP interoperability"),
     program("/usr/lib/frr/bgpd", "frr", "BGP interoperability"),
     program("gobgpd", "gobgpd", "BGP interoperability"),
+    program("/usr/sbin/bgpctl", "openbgpd", "BGP interoperability"),
+    program("exabgp", "exabgp", "BGP interoperability"),
 ];
 
 /// What `cargo xtask bench bgp` measures beside our own speaker.

@@ -10,7 +10,7 @@ use voile_tests::{
 
 use super::{
     Scenario, Speaker,
-    scene::{self, Router, two_sessions},
+    scene::{self, Router, Wish, two_sessions},
 };
 
 const PROGRAM: &str = "/usr/sbin/bird";
@@ -21,15 +21,47 @@ pub(crate) const SPEAKER: Speaker = Speaker {
     scenarios: &[
         Scenario { feature: scene::SESSION, name: "external_routes", run: external_routes },
         Scenario { feature: scene::SESSION, name: "internal_routes", run: internal_routes },
+        Scenario { feature: scene::COMMUNITIES, name: "communities", run: communities },
+        Scenario { feature: scene::PASSWORD, name: "password", run: || scene::password(start) },
+        Scenario { feature: scene::GTSM, name: "gtsm", run: || scene::ttl_security(start) },
+        Scenario {
+            feature: scene::REFLECTION,
+            name: "reflection",
+            run: || scene::reflection(start),
+        },
         Scenario { feature: scene::RESTART, name: "we_crash", run: we_crash },
         Scenario { feature: scene::RESTART, name: "we_are_upgraded", run: we_are_upgraded },
+        Scenario { feature: scene::HELPER, name: "it_restarts", run: || scene::helper(start) },
+        Scenario {
+            feature: scene::EXTENDED,
+            name: "long_route",
+            run: || scene::long_route(start, true),
+        },
+        Scenario { feature: scene::OUR_LIMIT, name: "our_limit", run: || scene::our_limit(start) },
+        Scenario {
+            feature: scene::THEIR_LIMIT,
+            name: "their_limit",
+            run: || scene::their_limit(start),
+        },
+        Scenario {
+            feature: scene::PATHS_RECEIVED,
+            name: "paths_received",
+            run: || scene::paths_received(start),
+        },
+        Scenario {
+            feature: scene::PATHS_SENT,
+            name: "paths_sent",
+            run: || scene::paths_sent(start),
+        },
+        Scenario { feature: scene::ROLES, name: "roles", run: || scene::roles(start) },
+        Scenario { feature: scene::DYNAMIC, name: "dynamic", run: || scene::dynamic(start) },
     ],
 };
 
 struct Bird {
     lan: Lan,
     host: usize,
-    _process: Process,
+    process: Process,
 }
 
 const STATIC: &str = "
@@ -39,6 +71,10 @@ protocol static own6 { ipv6; route fd00:2::/64 blackhole; }
 
 impl Bird {
     fn start(lan: &Lan, host: usize, body: &str) -> Self {
+        Self::start_with(lan, host, body, &[])
+    }
+
+    fn start_with(lan: &Lan, host: usize, body: &str, more: &[&str]) -> Self {
         let text = format!(
             "router id 10.0.0.{host};\nlog stderr all;\nprotocol device {{ scan time 1; }}\n\
              protocol kernel {{ ipv4 {{ export all; }}; persist; }}\n\
@@ -46,9 +82,11 @@ impl Bird {
         );
         let config = lan.file(host, "bird.conf", &text);
         let socket = lan.folder(host).join("bird.ctl");
-        let arguments = ["-f", "-c", &config.to_string_lossy(), "-s", &socket.to_string_lossy()];
+        let (config, socket) = (config.to_string_lossy(), socket.to_string_lossy());
+        let mut arguments = vec!["-f", "-c", &*config, "-s", &*socket];
+        arguments.extend(more);
         let process = lan.spawn(host, Path::new(PROGRAM), &arguments);
-        Self { lan: lan.clone(), host, _process: process }
+        Self { lan: lan.clone(), host, process }
     }
 
     fn control(&self, words: &[&str]) -> Result<String, String> {
@@ -67,6 +105,10 @@ impl Router for Bird {
         })
     }
 
+    fn kill(&mut self) {
+        self.process.kill();
+    }
+
     fn withdraw(&mut self) {
         let _ = self.control(&["disable", "own4"]).unwrap();
         let _ = self.control(&["disable", "own6"]).unwrap();
@@ -80,6 +122,49 @@ fn session(name: &str, family: &str, local: &str, asn: u32, neighbour: &str, mor
          connect delay time 1; connect retry time 1; error wait time 1, 2; graceful restart on;\n\
          {family} {{ import all; export where source = RTS_STATIC; next hop self; }};\n{more} }}\n"
     )
+}
+
+fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
+    let mut body = "protocol static own4 { ipv4;\n".to_owned();
+    for network in wish.networks {
+        body += &format!(
+            "route {network} blackhole {{ bgp_community.add((65002, 100)); \
+             bgp_ext_community.add((rt, 65002, 100)); bgp_large_community.add((65002, 1, 2)); }};\n"
+        );
+    }
+    body += "}\n";
+    for (host, asn, client) in wish.neighbours {
+        let mut more = String::new();
+        if let Some(password) = wish.password {
+            more += &format!("password \"{password}\";\n");
+        }
+        if wish.ttl_security {
+            more += "ttl security on;\n";
+        }
+        if *client {
+            more += "rr client;\n";
+        }
+        if let Some(role) = wish.role {
+            more += &format!("local role {role};\n");
+        }
+        let paths = if wish.add_path { "add paths on;" } else { "" };
+        let limit = wish
+            .max_prefixes
+            .map_or(String::new(), |limit| format!("import limit {limit} action disable;"));
+        body += &format!(
+            "protocol bgp b{host} {{ local 10.0.0.2 as {}; neighbor 10.0.0.{host} as {asn}; hold time 9;\n\
+             connect delay time 1; connect retry time 1; error wait time 1, 2; graceful restart on;\n\
+             enable extended messages on;\n{more}\
+             ipv4 {{ import all; export all; {limit} {paths} }};\n}}\n",
+            wish.asn
+        );
+    }
+    let more: &[&str] = if wish.restarted { &["-R"] } else { &[] };
+    Box::new(Bird::start_with(lan, 2, &body, more))
+}
+
+fn communities() {
+    scene::communities(start, &["(65003,7)", "(rt, 65003, 7)", "(65003, 7, 8)"]);
 }
 
 fn sessions(asn: u32) -> String {

@@ -10,7 +10,7 @@ use voile_tests::{
 
 use super::{
     Scenario, Speaker,
-    scene::{self, Router, peer, two_sessions},
+    scene::{self, Router, Wish, peer, two_sessions},
 };
 
 const PROGRAM: &str = "/usr/lib/frr/bgpd";
@@ -26,13 +26,45 @@ pub(crate) const SPEAKER: Speaker = Speaker {
             name: "mapped_next_hop_is_refused_in_words",
             run: mapped_next_hop,
         },
+        Scenario { feature: scene::COMMUNITIES, name: "communities", run: communities },
+        Scenario { feature: scene::PASSWORD, name: "password", run: || scene::password(start) },
+        Scenario { feature: scene::GTSM, name: "gtsm", run: || scene::ttl_security(start) },
+        Scenario {
+            feature: scene::REFLECTION,
+            name: "reflection",
+            run: || scene::reflection(start),
+        },
+        Scenario { feature: scene::HELPER, name: "it_restarts", run: || scene::helper(start) },
+        Scenario {
+            feature: scene::EXTENDED,
+            name: "long_route",
+            run: || scene::long_route(start, true),
+        },
+        Scenario { feature: scene::OUR_LIMIT, name: "our_limit", run: || scene::our_limit(start) },
+        Scenario {
+            feature: scene::THEIR_LIMIT,
+            name: "their_limit",
+            run: || scene::their_limit(start),
+        },
+        Scenario {
+            feature: scene::PATHS_RECEIVED,
+            name: "paths_received",
+            run: || scene::paths_received(start),
+        },
+        Scenario {
+            feature: scene::PATHS_SENT,
+            name: "paths_sent",
+            run: || scene::paths_sent(start),
+        },
+        Scenario { feature: scene::ROLES, name: "roles", run: || scene::roles(start) },
+        Scenario { feature: scene::DYNAMIC, name: "dynamic", run: || scene::dynamic(start) },
     ],
 };
 
 struct Frr {
     lan: Lan,
     host: usize,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 impl Frr {
@@ -65,7 +97,7 @@ impl Frr {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             lan.spawn(host, Path::new(&format!("/usr/lib/frr/{name}")), &arguments)
         });
-        Self { lan: lan.clone(), host, _processes: processes.collect() }
+        Self { lan: lan.clone(), host, processes: processes.collect() }
     }
 
     fn control(&self, commands: &[&str]) -> Result<String, String> {
@@ -86,6 +118,10 @@ impl Router for Frr {
         self.control(&[&format!("show bgp {} unicast {prefix}", family(prefix))])
     }
 
+    fn kill(&mut self) {
+        self.processes.iter_mut().for_each(Process::kill);
+    }
+
     fn withdraw(&mut self) {
         for (family, prefix) in [("ipv4", "10.2.0.0/24"), ("ipv6", "fd00:2::/64")] {
             let commands = [
@@ -99,6 +135,50 @@ impl Router for Frr {
     }
 }
 
+fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
+    let mut body = format!(
+        "router bgp {}\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
+         bgp graceful-restart\n",
+        wish.asn
+    );
+    let mut family = " address-family ipv4 unicast\n".to_owned();
+    for network in wish.networks {
+        family += &format!("  network {network} route-map marked\n");
+    }
+    for (host, asn, client) in wish.neighbours {
+        let name = format!("neighbor 10.0.0.{host}");
+        body += &format!(
+            " {name} remote-as {asn}\n {name} timers 3 9\n {name} timers connect 1\n {name} advertisement-interval 0\n"
+        );
+        if let Some(password) = wish.password {
+            body += &format!(" {name} password {password}\n");
+        }
+        if wish.ttl_security {
+            body += &format!(" {name} ttl-security hops 1\n");
+        }
+        if let Some(role) = wish.role {
+            body += &format!(" {name} local-role {role}\n");
+        }
+        if wish.add_path {
+            family += &format!("  {name} addpath-tx-all-paths\n");
+        }
+        if *client {
+            family += &format!("  {name} route-reflector-client\n");
+        }
+        if let Some(limit) = wish.max_prefixes {
+            family += &format!("  {name} maximum-prefix {limit}\n");
+        }
+    }
+    body += &family;
+    body += " exit-address-family\nroute-map marked permit 10\n set community 65002:100\n \
+             set extcommunity rt 65002:100\n set large-community 65002:1:2\n";
+    Box::new(Frr::start(lan, 2, &["zebra", "bgpd"], &body))
+}
+
+fn communities() {
+    scene::communities(start, &["65003:7", "RT:65003:7", "65003:7:8"]);
+}
+
 fn config(asn: u32) -> String {
     format!(
         "router bgp {asn}
@@ -107,11 +187,12 @@ fn config(asn: u32) -> String {
  no bgp network import-check
  no bgp default ipv4-unicast
  bgp graceful-restart
- timers bgp connect 1
  neighbor 10.0.0.1 remote-as 65001
+ neighbor 10.0.0.1 timers connect 1
  neighbor 10.0.0.1 timers 3 9
  neighbor 10.0.0.1 advertisement-interval 0
  neighbor fd00::1 remote-as 65001
+ neighbor fd00::1 timers connect 1
  neighbor fd00::1 timers 3 9
  neighbor fd00::1 advertisement-interval 0
  address-family ipv4 unicast

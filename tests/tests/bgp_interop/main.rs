@@ -8,12 +8,15 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::disallowed_methods,
     reason = "a test: what fails here fails it, with the reason"
 )]
 
 mod bird;
+mod exabgp;
 mod frr;
 mod gobgp;
+mod openbgpd;
 mod scene;
 mod table;
 
@@ -42,7 +45,8 @@ struct Speaker {
     scenarios: &'static [Scenario],
 }
 
-const SPEAKERS: &[Speaker] = &[bird::SPEAKER, frr::SPEAKER, gobgp::SPEAKER];
+const SPEAKERS: &[Speaker] =
+    &[bird::SPEAKER, frr::SPEAKER, gobgp::SPEAKER, openbgpd::SPEAKER, exabgp::SPEAKER];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
