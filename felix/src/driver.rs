@@ -55,6 +55,8 @@ pub struct Outcome {
     pub ready: Vec<EndpointId>,
     /// Every other local endpoint, and what it lacks.
     pub not_ready: Vec<(EndpointId, String)>,
+    /// Policies that select a local endpoint.
+    pub policies: usize,
     /// All routes of local workloads and blocks; `None`: as before.
     pub routes: Option<Vec<LocalRoute>>,
     /// All objects that are not enforced as written, and why; `None`: as before.

@@ -142,6 +142,12 @@ fn policy(text: &mut Text, snapshots: &Snapshots) {
         "Policies, tiers and sets that are not enforced as written; /status names them.",
         status.problems.len(),
     );
+    text.single(
+        "voile_policies",
+        "gauge",
+        "Policies that select a pod of this node.",
+        status.policies,
+    );
     text.single("voile_nft_sets", "gauge", "Sets in the table voile.", status.table.sets);
     text.single("voile_nft_rules", "gauge", "Rules in the table voile.", status.table.rules);
     text.single(

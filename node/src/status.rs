@@ -85,6 +85,7 @@ impl Snapshots {
             ipam: Some(IpamState { blocks: bgp.blocks }),
             policy: Some(PolicyState {
                 local_endpoints: count(policy.endpoints),
+                policies: count(policy.policies),
                 ip_sets: count(policy.table.sets),
                 rules: count(policy.table.rules),
                 revision: policy.commits,

@@ -21,6 +21,7 @@ impl Engine for Felix {
         Outcome {
             ready: flush.ready.into_iter().collect(),
             not_ready: not_ready.map(|(id, reason)| (id, reason.to_string())).collect(),
+            policies: flush.stats.active_policies,
             routes,
             problems: problems.map(|all| all.iter().map(ToString::to_string).collect()),
         }

@@ -59,6 +59,8 @@ pub struct Status {
     pub not_ready: BTreeMap<EndpointId, String>,
     /// Objects that are not enforced as written, and why.
     pub problems: Vec<String>,
+    /// Policies that select a local endpoint.
+    pub policies: usize,
     /// Size of the table.
     pub table: TableStats,
     /// Routes in the kernel that are ours.

@@ -330,6 +330,9 @@ impl<E: Engine> Driver<E> {
         let ready: BTreeSet<EndpointId> = outcome.ready.iter().cloned().collect();
         self.ready.retain(|id| ready.contains(id));
         self.staged = Some(outcome.ready);
+        // What the kernel has already is of that size too.
+        self.count_due = true;
+        self.outputs.status.policies = outcome.policies;
         if let Some(problems) = outcome.problems {
             for problem in problems.iter().filter(|one| !self.outputs.status.problems.contains(one))
             {
@@ -362,7 +365,6 @@ impl<E: Engine> Driver<E> {
         if applied.commits > 0 {
             let since = self.pending_since.unwrap_or_else(Instant::now);
             self.outputs.committed(since.elapsed());
-            self.count_due = true;
         }
         match applied.error {
             Some(error) if applied.quarantined.is_empty() => return self.failed(error),
