@@ -25,6 +25,7 @@ pub mod decision;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod filter;
+pub mod mrt;
 mod random;
 mod rib;
 mod session;

@@ -76,6 +76,15 @@ Examples:
         #[arg(long, global = true, default_value = SOCKET)]
         socket: PathBuf,
     },
+    /// Write the table as an MRT file (RFC 6396), for bgpdump and the like
+    #[command(after_help = "Example:\n  voile-bgpd dump table.mrt && bgpdump -m table.mrt")]
+    Dump {
+        /// The file
+        file: PathBuf,
+        /// Status socket of the speaker
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
     /// Ask a peer to send everything again (RFC 2918)
     #[command(after_help = "Example:\n  voile-bgpd refresh leaf1")]
     Refresh {
@@ -158,6 +167,9 @@ impl Args {
                     What::All | What::Route { .. } => View::Raw,
                 };
                 Action::Ask { socket, request: Request::State, view }
+            }
+            Some(Command::Dump { file, socket }) => {
+                Action::Ask { socket, request: Request::Mrt, view: View::Dump { file } }
             }
             Some(Command::Refresh { peer, socket }) => {
                 Action::Ask { socket, request: Request::Refresh { peer }, view: View::Done }

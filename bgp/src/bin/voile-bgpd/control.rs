@@ -1,9 +1,15 @@
 //! The status socket: one line of JSON asks, one JSON value answers. Whoever asks nothing gets the whole state.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, bail};
-use bgp::driver::{Handle, Stopped};
+use bgp::{
+    driver::{Handle, Stopped},
+    mrt,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
@@ -25,6 +31,7 @@ const LONGEST: u64 = 4096;
 pub(crate) enum Request {
     State,
     Route { prefix: String },
+    Mrt,
     Refresh { peer: String },
     Reset { peer: String, text: String },
 }
@@ -74,6 +81,14 @@ async fn answer(stream: UnixStream, handle: Handle) -> anyhow::Result<()> {
 async fn handle_request(request: Request, handle: &Handle) -> Result<Value, Stopped> {
     Ok(match request {
         Request::State => status::render(&handle.snapshot(true).await?),
+        Request::Mrt => {
+            let snapshot = handle.snapshot(true).await?;
+            #[expect(clippy::disallowed_methods, reason = "the rim: a dump says when it was made")]
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let dump = mrt::table_dump(&snapshot, now);
+            let digits: String = dump.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({ "mrt": digits })
+        }
         Request::Route { prefix } => match prefix.parse() {
             Ok(prefix) => match handle.explain(prefix).await? {
                 Some(explanation) => status::explanation(&explanation),

@@ -1,6 +1,6 @@
 //! The state for people: tables from the JSON that the speaker answers with.
 
-use std::io::Write;
+use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, bail};
 use bgp::Prefix;
@@ -22,6 +22,10 @@ pub(crate) enum View {
     },
     Route {
         json: bool,
+    },
+    /// An MRT file, not printed but written.
+    Dump {
+        file: PathBuf,
     },
     /// What was done.
     Done,
@@ -66,10 +70,23 @@ impl View {
             }
             Self::Route { json: true } => format!("{answer:#}\n"),
             Self::Route { json: false } => explanation(answer),
+            Self::Dump { file } => {
+                let bytes = bytes(answer["mrt"].as_str().unwrap_or_default());
+                std::fs::write(file, bytes)
+                    .with_context(|| format!("cannot write {}", file.display()))?;
+                String::new()
+            }
             Self::Done => format!("{}\n", answer["done"].as_str().unwrap_or("done")),
             Self::Raw => format!("{answer:#}\n"),
         })
     }
+}
+
+/// Reads pairs of hexadecimal digits.
+fn bytes(digits: &str) -> Vec<u8> {
+    let (pairs, _) = digits.as_bytes().as_chunks::<2>();
+    let text = pairs.iter().filter_map(|pair| std::str::from_utf8(pair).ok());
+    text.filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect()
 }
 
 fn list(value: &Value) -> &[Value] {
