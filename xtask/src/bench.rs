@@ -110,8 +110,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if !no_build {
         build(args.suite.program(), args.suite.build())?;
     }
-    Err(Command::new(&program).args(rest).exec())
-        .with_context(|| format!("cannot run {}", program.display()))
+    Err(Command::new(&program).args(rest).exec()).with_context(|| {
+        format!("cannot run {}; without --no-build it is built first", program.display())
+    })
 }
 
 /// Takes a flag off the arguments; says whether it was there.
