@@ -144,7 +144,9 @@ async fn write<S: Store>(
     if let Some(policy) =
         patch.pointer_mut("/status/policy").and_then(|found| found.as_object_mut())
     {
-        policy.entry("lastError").or_insert(serde_json::Value::Null);
+        for field in ["lastError", "problems"] {
+            policy.entry(field).or_insert(serde_json::Value::Null);
+        }
     }
     match store.patch::<NodeNetworkState>(key, Some("status"), &patch).await {
         Err(StoreError::NotFound { .. }) => {
