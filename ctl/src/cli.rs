@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::output::Format;
+use crate::output::Output;
 
 /// Looks at, explains and changes a Voile network.
 #[derive(Debug, Parser)]
@@ -42,9 +42,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "NAME", requires = "kubeconfig")]
     pub context: Option<String>,
 
-    /// Output format
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    /// Output format: table, wide, json, yaml or name; for `ipam check` also a file for its report, such as report.json
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
 }
 
 /// The verbs and nouns.
@@ -205,21 +205,72 @@ pub enum IpamCommand {
     Show(IpamShowArgs),
     /// Look for leaks, duplicates, overlaps and disagreements
     #[command(
-        after_help = "Examples:\n  voilectl ipam check && echo clean\n  voilectl ipam check -o json"
+        after_help = "Examples:\n  voilectl ipam check && echo clean\n  voilectl ipam check -o json\n  \
+        voilectl ipam check -o report.json      for `ipam release --from-report`, also calicoctl's\n  \
+        voilectl ipam check --repair            mends what can be mended safely, then checks again"
     )]
-    Check,
-    /// Release an address that nothing uses any more
-    #[command(after_help = "Example:\n  voilectl ipam release --ip 10.244.3.17")]
-    Release {
-        /// Address to release
-        #[arg(long, value_name = "ADDRESS")]
-        ip: IpAddr,
+    Check {
+        /// Release what leaked, finish what was left half-way, mend handles; everything is looked at again first
+        #[arg(long)]
+        repair: bool,
     },
+    /// Release addresses that nothing uses any more
+    #[command(after_help = "Examples:\n  voilectl ipam release --ip 10.244.3.17\n  \
+        voilectl ipam release --from-report monday.json --from-report tuesday.json\n\n\
+        Of several reports only what leaked in all of them is released.")]
+    Release(IpamReleaseArgs),
+    /// Split a pool into smaller ones of the same space; no address changes
+    #[command(after_help = "Example:\n  voilectl ipam split 4 --name default-ipv4-ippool\n\n\
+        The datastore must be locked (ClusterInformation default, datastoreReady: false): no address may be assigned meanwhile.")]
+    Split(IpamSplitArgs),
     /// Change the IPAMConfiguration
     #[command(
-        after_help = "Example:\n  voilectl ipam configure --strictaffinity true --max-blocks-per-host 4"
+        after_help = "Examples:\n  voilectl ipam configure --strictaffinity true --max-blocks-per-host 4\n  \
+        voilectl ipam configure --ip-cooldown-seconds 30"
     )]
     Configure(IpamConfigureArgs),
+    /// Draw pools as grids of blocks: owner, fill, borrowed addresses, leaks
+    #[command(
+        after_help = "Examples:\n  voilectl ipam map\n  voilectl ipam map pool-1\n  NO_COLOR=1 voilectl ipam map"
+    )]
+    Map {
+        /// Only this pool
+        pool: Option<String>,
+    },
+    /// Say why a pod has its addresses, or why it gets none: each pool with its reason; exit code 1 when it gets none
+    #[command(after_help = "Example:\n  voilectl ipam explain shop/web-1")]
+    Explain {
+        /// The pod, as namespace/name
+        pod: String,
+    },
+}
+
+/// Arguments of `ipam release`.
+#[derive(Args, Clone, Debug, Default)]
+#[group(required = true, multiple = true)]
+pub struct IpamReleaseArgs {
+    /// Address to release
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "from_report")]
+    pub ip: Option<IpAddr>,
+    /// Report of `ipam check -o FILE`
+    #[arg(long, value_name = "FILE")]
+    pub from_report: Vec<PathBuf>,
+    /// Although the datastore is not locked, or the report is another version's
+    #[arg(long, requires = "from_report")]
+    pub force: bool,
+}
+
+/// Arguments of `ipam split`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct IpamSplitArgs {
+    /// Number of new pools, a power of two
+    pub parts: u32,
+    /// Pool to split, by name
+    #[arg(long, value_name = "POOL", required_unless_present = "cidr")]
+    pub name: Option<String>,
+    /// Pool to split, by range
+    #[arg(long, value_name = "CIDR", conflicts_with = "name")]
+    pub cidr: Option<String>,
 }
 
 /// Arguments of `ipam show`.
@@ -249,6 +300,15 @@ pub struct IpamConfigureArgs {
     /// Most blocks for one node; 0 means the default of 20
     #[arg(long, value_name = "NUMBER")]
     pub max_blocks_per_host: Option<u32>,
+    /// Whether nodes claim blocks by themselves
+    #[arg(long, value_name = "BOOL")]
+    pub auto_allocate_blocks: Option<bool>,
+    /// Whether a KubeVirt machine keeps its address from one pod to the next: Enabled or Disabled
+    #[arg(long, value_name = "STATE", value_parser = ["Enabled", "Disabled"])]
+    pub kubevirt_ip_persistence: Option<String>,
+    /// How long a released address rests before it is used again; 0 means not at all
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=1200))]
+    pub ip_cooldown_seconds: Option<u32>,
 }
 
 /// `voilectl policy`.

@@ -7,13 +7,15 @@ pub mod policy;
 pub mod status;
 pub mod write;
 
-use anyhow::{Context as _, Result, anyhow};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, anyhow, bail};
 use api::Resource;
 use store::{ListOptions, Listing, Store, StoreError};
 
 use crate::{
     cli::{BgpCommand, Command, IpamCommand, PolicyCommand},
-    output::Format,
+    output::{Format, Screen},
 };
 
 /// What a command ran to: its text and whether something is wrong in the cluster (exit code 1).
@@ -39,6 +41,10 @@ pub struct Context<S> {
     pub store: S,
     /// Output format.
     pub format: Format,
+    /// File for a report.
+    pub report: Option<PathBuf>,
+    /// The terminal.
+    pub screen: Screen,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -71,6 +77,10 @@ impl<S: Store> Context<S> {
 /// # Errors
 /// Why it could not be done.
 pub async fn run<S: Store>(context: &Context<S>, command: &Command) -> Result<Outcome> {
+    let reports = matches!(command, Command::Ipam(IpamCommand::Check { .. }));
+    if let Some(file) = context.report.as_ref().filter(|_| !reports) {
+        bail!("-o {}: only `ipam check` writes a report", file.display());
+    }
     match command {
         Command::Get(args) => get::run(context, args).await,
         Command::Apply(args) => write::files(context, args, write::Verb::Apply).await,
@@ -83,10 +93,7 @@ pub async fn run<S: Store>(context: &Context<S>, command: &Command) -> Result<Ou
         Command::Bgp(BgpCommand::Summary { failed, node }) => {
             bgp::summary(context, *failed, node.as_deref()).await
         }
-        Command::Ipam(IpamCommand::Show(args)) => ipam::show(context, args).await,
-        Command::Ipam(IpamCommand::Check) => ipam::check(context).await,
-        Command::Ipam(IpamCommand::Release { ip }) => ipam::release(context, *ip).await,
-        Command::Ipam(IpamCommand::Configure(args)) => ipam::configure(context, args).await,
+        Command::Ipam(command) => ipam::run(context, command).await,
         Command::Policy(PolicyCommand::Show { pod }) => policy::show(context, pod.as_deref()).await,
         Command::Policy(PolicyCommand::Explain(args)) => policy::explain(context, args).await,
         Command::Status => status::status(context).await,

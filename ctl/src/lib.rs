@@ -26,6 +26,7 @@ use store::{
 use crate::{
     cli::{Cli, Command, Global},
     cmd::{Context, Outcome},
+    output::Screen,
 };
 
 /// Runs the command line: 0 all is well, 1 something is wrong in the cluster, 2 it could not be found out.
@@ -53,7 +54,14 @@ async fn run(cli: &Cli) -> Result<Outcome> {
         Command::Validate(args) => cmd::write::validate(args),
         command => match connect(&cli.global).await {
             Ok(store) => {
-                let context = Context { store, format: cli.global.output, now: now() };
+                let output = &cli.global.output;
+                let context = Context {
+                    store,
+                    format: output.format(),
+                    report: output.file().map(Into::into),
+                    screen: Screen::detect(),
+                    now: now(),
+                };
                 cmd::run(&context, command).await
             }
             // Without a cluster there is still this program's own version to tell.

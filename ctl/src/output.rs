@@ -1,6 +1,11 @@
 //! How answers are shown: table, wide, name, JSON or YAML.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -19,6 +24,70 @@ pub enum Format {
     Yaml,
     /// `kind/name` only
     Name,
+}
+
+/// Where and how a command answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// On standard output.
+    Format(Format),
+    /// A report into a file; on standard output a table.
+    File(PathBuf),
+}
+
+impl Output {
+    /// Returns how to answer on standard output.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Format(format) => *format,
+            Self::File(_) => Format::Table,
+        }
+    }
+
+    /// Returns the file for a report.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Format(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(format) = Format::from_str(text, true) {
+            return Ok(Self::Format(format));
+        }
+        if text.ends_with(".json") {
+            return Ok(Self::File(text.into()));
+        }
+        Err("expected table, wide, json, yaml, name, or a file that ends in .json".to_owned())
+    }
+}
+
+/// What the terminal is like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Screen {
+    /// Columns.
+    pub width: usize,
+    /// Whether colours are welcome.
+    pub color: bool,
+}
+
+impl Screen {
+    /// Looks at standard output, `NO_COLOR` and `COLUMNS`.
+    #[must_use]
+    pub fn detect() -> Self {
+        let set = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let color = std::io::stdout().is_terminal() && set("NO_COLOR").is_none();
+        let columns = set("COLUMNS").and_then(|text| text.parse().ok());
+        let width = columns.or_else(|| Some(usize::from(terminal_size::terminal_size()?.0.0)));
+        Self { width: width.unwrap_or(80).max(40), color }
+    }
 }
 
 /// A table for people: columns padded to their widest cell, three spaces apart, no rulers, as kubectl prints.

@@ -8,6 +8,7 @@ use store::{Store as _, memory::MemoryStore};
 use crate::{
     cli::Cli,
     cmd::{self, Context},
+    output::Screen,
 };
 
 /// 2026-11-24T09:00:00Z.
@@ -27,7 +28,14 @@ pub(crate) async fn put<R: Resource>(store: &MemoryStore, object: Value) {
 /// Runs a command line and returns its output, or the error, with the exit code.
 pub(crate) async fn run(store: &MemoryStore, line: &[&str]) -> String {
     let cli = Cli::try_parse_from(std::iter::once(&"voilectl").chain(line)).unwrap();
-    let context = Context { store: store.clone(), format: cli.global.output, now: NOW };
+    let output = &cli.global.output;
+    let context = Context {
+        store: store.clone(),
+        format: output.format(),
+        report: output.file().map(Into::into),
+        screen: Screen { width: 80, color: false },
+        now: NOW,
+    };
     match cmd::run(&context, &cli.command).await {
         Ok(outcome) => format!("{}exit code {}\n", outcome.text, u8::from(outcome.finding)),
         Err(error) => format!("error: {error:#}\nexit code 2\n"),

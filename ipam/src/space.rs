@@ -123,25 +123,26 @@ impl Space {
         range.into_iter().flatten().filter(move |(inner, _)| net.contains(*inner))
     }
 
-    /// Returns a block that contains a prefix, itself included.
-    fn around(&self, net: &IpNet) -> Option<IpNet> {
+    /// Returns the blocks that contain a prefix, itself included, the largest first.
+    fn around(&self, net: &IpNet) -> impl DoubleEndedIterator<Item = IpNet> {
         let shortest = u32::from(net.max_prefix_len()).saturating_sub(ordinal::MAX_BLOCK_BITS);
         let lengths = u8::try_from(shortest).unwrap_or_default()..=net.prefix_len();
-        let outer = |length| IpNet::new(net.network(), length).ok().map(|outer| outer.trunc());
-        lengths.filter_map(outer).find(|outer| self.blocks.contains_key(outer))
+        let network = net.network();
+        let outer = move |length| IpNet::new(network, length).ok().map(|outer| outer.trunc());
+        lengths.filter_map(outer).filter(|outer| self.blocks.contains_key(outer))
     }
 
     /// Returns a block that shares an address with a prefix and is not just that.
     #[must_use]
     pub fn overlapping(&self, net: &IpNet) -> Option<IpNet> {
-        let around = self.around(net).filter(|outer| outer != net);
+        let around = self.around(net).find(|outer| outer != net);
         around.or_else(|| self.inside(net).map(|(inner, _)| *inner).find(|inner| inner != net))
     }
 
-    /// Returns the block that holds an address.
+    /// Returns the block that holds an address, the smallest of several.
     #[must_use]
     pub fn of_address(&self, address: IpAddr) -> Option<IpNet> {
-        self.around(&IpNet::from(address))
+        self.around(&IpNet::from(address)).next_back()
     }
 
     /// Returns whether blocks take up all of a pool.

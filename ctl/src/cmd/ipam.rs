@@ -1,8 +1,13 @@
 //! `voilectl ipam`: who has which addresses.
 
 mod change;
+mod explain;
 pub(super) mod fsck;
+mod map;
+mod repair;
+mod report;
 mod show;
+mod split;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,11 +16,28 @@ use api::{IpPool, IpReservation, IpamBlock, net::parse_net};
 use ipnet::IpNet;
 use store::{Listing, Store};
 
-use super::Context;
+use super::{Context, Outcome};
+use crate::cli::IpamCommand;
 
-pub use change::{configure, release};
-pub use fsck::check;
-pub use show::show;
+/// Runs `voilectl ipam`.
+///
+/// # Errors
+/// Why it could not be done.
+pub async fn run<S: Store>(context: &Context<S>, command: &IpamCommand) -> Result<Outcome> {
+    match command {
+        IpamCommand::Show(args) => show::show(context, args).await,
+        IpamCommand::Check { repair: true } => repair::repair(context).await,
+        IpamCommand::Check { repair: false } => fsck::check(context).await,
+        IpamCommand::Release(args) => match args.ip {
+            Some(ip) => change::release(context, ip).await,
+            None => report::release(context, &args.from_report, args.force).await,
+        },
+        IpamCommand::Split(args) => split::split(context, args).await,
+        IpamCommand::Configure(args) => change::configure(context, args).await,
+        IpamCommand::Map { pool } => map::map(context, pool.as_deref()).await,
+        IpamCommand::Explain { pod } => explain::explain(context, pod).await,
+    }
+}
 
 /// A block that could be read.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ const TRIES: usize = 10;
 ///
 /// # Errors
 /// An address that is in no block or in use, and whatever the API server answers.
-pub async fn release<S: Store>(context: &Context<S>, ip: IpAddr) -> Result<Outcome> {
+pub(super) async fn release<S: Store>(context: &Context<S>, ip: IpAddr) -> Result<Outcome> {
     if let Some(pod) = holder(context, ip).await? {
         bail!("{ip} belongs to pod {pod}, which exists; delete the pod instead");
     }
@@ -50,7 +50,7 @@ async fn holder<S: Store>(context: &Context<S>, ip: IpAddr) -> Result<Option<Key
 ///
 /// # Errors
 /// A change that Calico refuses too, and whatever the API server answers.
-pub async fn configure<S: Store>(
+pub(super) async fn configure<S: Store>(
     context: &Context<S>,
     args: &IpamConfigureArgs,
 ) -> Result<Outcome> {
@@ -65,6 +65,12 @@ pub async fn configure<S: Store>(
             existing.as_ref().map_or_else(IpamConfigurationSpec::default, |e| e.spec.clone());
         spec.strict_affinity = args.strictaffinity.unwrap_or(spec.strict_affinity);
         spec.max_blocks_per_host = args.max_blocks_per_host.unwrap_or(spec.max_blocks_per_host);
+        spec.auto_allocate_blocks = args.auto_allocate_blocks.unwrap_or(spec.auto_allocate_blocks);
+        spec.ip_cooldown_seconds = args.ip_cooldown_seconds.or(spec.ip_cooldown_seconds);
+        if let Some(state) = &args.kubevirt_ip_persistence {
+            let state = serde_json::from_value(serde_json::Value::String(state.clone()))?;
+            spec.kube_virt_vm_address_persistence = Some(state);
+        }
         // Both rules are calicoctl's (`commands/ipam/configure.go`).
         if !spec.strict_affinity && !spec.auto_allocate_blocks {
             bail!(
@@ -85,14 +91,29 @@ pub async fn configure<S: Store>(
         };
         match result {
             Ok(_) => {
-                return Ok(Outcome::ok(format!(
-                    "IPAMConfiguration/default configured: strictAffinity={} maxBlocksPerHost={}\n",
-                    spec.strict_affinity, spec.max_blocks_per_host
-                )));
+                return Ok(Outcome::ok(told(&spec)));
             }
             Err(StoreError::Conflict { .. } | StoreError::AlreadyExists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
     bail!("the IPAMConfiguration keeps changing; try again")
+}
+
+fn told(spec: &IpamConfigurationSpec) -> String {
+    let mut text = format!(
+        "IPAMConfiguration/default configured: strictAffinity={} maxBlocksPerHost={}",
+        spec.strict_affinity, spec.max_blocks_per_host
+    );
+    if !spec.auto_allocate_blocks {
+        text.push_str(" autoAllocateBlocks=false");
+    }
+    if let Some(seconds) = spec.ip_cooldown_seconds {
+        text.push_str(&format!(" ipCooldownSeconds={seconds}"));
+    }
+    if let Some(state) = spec.kube_virt_vm_address_persistence {
+        text.push_str(&format!(" kubeVirtVMAddressPersistence={state:?}"));
+    }
+    text.push('\n');
+    text
 }

@@ -8,22 +8,22 @@ use ipam::check::{Finding, State};
 use serde::Serialize;
 use store::Store;
 
-use super::{Block, Inventory, items};
+use super::{Block, Inventory, items, report};
 use crate::{
     cmd::{Context, Outcome},
     output::machine,
 };
 
 /// An ADD or DEL is done within this time.
-const BETWEEN_OBSERVATIONS: Duration = Duration::from_secs(2);
+pub(super) const BETWEEN_OBSERVATIONS: Duration = Duration::from_secs(2);
 
 /// Everything that has to agree.
 pub(in crate::cmd) struct Cluster {
-    inventory: Inventory,
-    affinities: Vec<BlockAffinity>,
-    handles: Vec<IpamHandle>,
-    pods: Vec<Pod>,
-    nodes: Vec<Node>,
+    pub(super) inventory: Inventory,
+    pub(super) affinities: Vec<BlockAffinity>,
+    pub(super) handles: Vec<IpamHandle>,
+    pub(super) pods: Vec<Pod>,
+    pub(super) nodes: Vec<Node>,
 }
 
 /// Something that does not agree, as `-o json` shows it.
@@ -71,20 +71,33 @@ impl Cluster {
         (self.inventory.blocks.iter().map(Block::in_use).sum(), self.inventory.blocks.len())
     }
 
-    /// What does not agree, grouped.
-    pub(in crate::cmd) fn findings(&self) -> Vec<Line> {
-        let blocks: Vec<IpamBlock> =
-            self.inventory.blocks.iter().map(|block| block.object.clone()).collect();
-        let pools: Vec<IpPool> =
-            self.inventory.pools.iter().map(|(_, pool)| pool.clone()).collect();
-        let state = State {
-            blocks: &blocks,
+    pub(super) fn blocks(&self) -> Vec<IpamBlock> {
+        self.inventory.blocks.iter().map(|block| block.object.clone()).collect()
+    }
+
+    pub(super) fn pools(&self) -> Vec<IpPool> {
+        self.inventory.pools.iter().map(|(_, pool)| pool.clone()).collect()
+    }
+
+    pub(super) fn state_of<'a>(
+        &'a self,
+        blocks: &'a [IpamBlock],
+        pools: &'a [IpPool],
+    ) -> State<'a> {
+        State {
+            blocks,
             affinities: &self.affinities,
             handles: &self.handles,
-            pools: &pools,
+            pools,
             pods: &self.pods,
             nodes: &self.nodes,
-        };
+        }
+    }
+
+    /// What does not agree, grouped.
+    pub(in crate::cmd) fn findings(&self) -> Vec<Line> {
+        let (blocks, pools) = (self.blocks(), self.pools());
+        let state = self.state_of(&blocks, &pools);
         let unreadable = self.inventory.problems.iter();
         let unreadable = unreadable
             .map(|message| Line { group: "unreadable objects", message: message.clone() });
@@ -142,15 +155,23 @@ pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
 ///
 /// # Errors
 /// Whatever the API server answers.
-pub async fn check<S: Store>(context: &Context<S>) -> Result<Outcome> {
-    let (_, findings) = Cluster::observe(context).await?;
+pub(super) async fn check<S: Store>(context: &Context<S>) -> Result<Outcome> {
+    let (cluster, findings) = Cluster::observe(context).await?;
+    if let Some(file) = &context.report {
+        report::write(context, &cluster, file).await?;
+    }
+    told(context, &findings)
+}
+
+/// Shows findings: exit code 1 when there are any.
+pub(super) fn told<S: Store>(context: &Context<S>, findings: &[Line]) -> Result<Outcome> {
     let finding = !findings.is_empty();
     if let Some(text) = machine(context.format, &findings)? {
         return Ok(Outcome { text, finding });
     }
     let mut text = String::new();
     let mut group = "";
-    for line in &findings {
+    for line in findings {
         if line.group != group {
             text.push_str(&format!("{}:\n", line.group));
             group = line.group;

@@ -45,7 +45,7 @@ struct Borrowed {
 ///
 /// # Errors
 /// An address in no pool, and whatever the API server answers.
-pub async fn show<S: Store>(context: &Context<S>, args: &IpamShowArgs) -> Result<Outcome> {
+pub(super) async fn show<S: Store>(context: &Context<S>, args: &IpamShowArgs) -> Result<Outcome> {
     if args.show_configuration {
         return configuration(context).await;
     }
@@ -260,6 +260,11 @@ async fn configuration<S: Store>(context: &Context<S>) -> Result<Outcome> {
         ("AutoAllocateBlocks", spec.auto_allocate_blocks.to_string()),
         ("MaxBlocksPerHost", blocks.to_string()),
         ("IPCooldownSeconds", spec.ip_cooldown_seconds.unwrap_or(0).to_string()),
+        (
+            "KubeVirtVMAddressPersistence",
+            spec.kube_virt_vm_address_persistence
+                .map_or_else(|| "Disabled".to_owned(), |state| format!("{state:?}")),
+        ),
     ] {
         table.row([name.to_owned(), value]);
     }

@@ -1,3 +1,5 @@
+mod more;
+
 use expect_test::expect;
 use serde_json::json;
 use store::memory::MemoryStore;
@@ -109,11 +111,12 @@ async fn configuration_is_shown_and_changed_with_calicoctls_rules() {
         .await,
     );
     expect![[r#"
-        PROPERTY             VALUE
-        StrictAffinity       true
-        AutoAllocateBlocks   true
-        MaxBlocksPerHost     4
-        IPCooldownSeconds    0
+        PROPERTY                       VALUE
+        StrictAffinity                 true
+        AutoAllocateBlocks             true
+        MaxBlocksPerHost               4
+        IPCooldownSeconds              0
+        KubeVirtVMAddressPersistence   Disabled
         exit code 0
     "#]]
     .assert_eq(&run(&store, &["ipam", "show", "--show-configuration"]).await);
