@@ -158,6 +158,8 @@ pub struct PeerConfig {
     pub role_strict: bool,
     /// Whether and how BFD watches the path to the peer.
     pub bfd: Option<bfd::Config>,
+    /// Whether IPv4 routes may have IPv6 next hops (RFC 8950); theirs are ours when the session is over IPv6.
+    pub extended_next_hop: bool,
     /// Whether to announce extended messages.
     pub extended_message: bool,
     /// Whether to exchange several paths of a prefix.
@@ -216,6 +218,7 @@ impl PeerConfig {
             role: None,
             role_strict: false,
             bfd: None,
+            extended_next_hop: false,
             extended_message: true,
             add_path: AddPathMode::None,
             local_pref: 100,

@@ -6,6 +6,7 @@
 
 mod bfd;
 mod connection;
+mod discovery;
 mod fib;
 mod handle;
 mod listener;
@@ -22,7 +23,9 @@ use std::{
 
 use tokio::sync::{broadcast, mpsc};
 
-use self::{bfd::Bfd, listener::Listeners, refused::RefusedSegments, task::Task};
+use self::{
+    bfd::Bfd, discovery::Discovery, listener::Listeners, refused::RefusedSegments, task::Task,
+};
 pub use self::{
     fib::{FibBatch, FibReceiver},
     handle::{Handle, Stopped},
@@ -83,6 +86,9 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
     let (fib, fib_receiver) = fib::mailbox();
     let mut listeners = Listeners::open(&options.listen, &inputs)?;
     listeners.configure(&config)?;
+    let (found, neighbours) = mpsc::unbounded_channel();
+    let mut discovery = Discovery::new(found);
+    discovery.configure(&config);
     let (bfd_sender, bfd_events) = mpsc::unbounded_channel();
     let bfd_addresses = bfd_addresses(&options.listen);
     let now = tokio::time::Instant::now().into_std();
@@ -99,6 +105,8 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         refused: RefusedSegments::default(),
         bfd: Bfd::new(bfd_addresses, options.seed, bfd_sender),
         bfd_events,
+        discovery,
+        neighbours,
         buffer: vec![0; task::READ],
         handled: 0,
     };

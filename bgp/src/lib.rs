@@ -14,6 +14,7 @@
 //! | 7911 | more than one path per prefix, both ways |
 //! | 1997, 4360, 8092, 8326 | communities, graceful shutdown |
 //! | 5880, 5881, 5883, 5882, 9384 | BFD over one hop and several, asynchronous (`driver` has the sockets) |
+//! | 8950, 2545 | IPv4 routes with IPv6 next hops, link-local next hops, peers by interface |
 //! | 9234 | roles, ONLY_TO_CUSTOMER |
 //! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
 //! | 2385, 5082 | TCP MD5 and GTSM (`driver`) |

@@ -28,6 +28,9 @@ use crate::{
 /// RFC 4271 §8.2.2: "a large value" while waiting for the peer's OPEN.
 const OPEN_HOLD: Duration = Duration::from_secs(240);
 
+/// IPv4 unicast with an IPv6 next hop (RFC 8950 §4).
+const IPV4_OVER_IPV6: (u16, u16, u16) = (1, 1, 2);
+
 /// State of a session (RFC 4271 §8.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
@@ -93,6 +96,8 @@ pub(crate) struct Negotiated {
     pub(crate) notification_keeps: bool,
     /// The peer knows long-lived graceful restart, and how long its routes may live, if we honour it (RFC 9494).
     pub(crate) long_lived: Option<Vec<LongLivedFamily>>,
+    /// IPv4 routes may have IPv6 next hops (RFC 8950).
+    pub(crate) extended_next_hop: bool,
     /// The peer can send everything again (RFC 2918).
     pub(crate) refresh: bool,
     /// Refreshes have a beginning and an end (RFC 7313).
@@ -156,6 +161,11 @@ impl Identity {
             multiprotocol: config.families.iter().map(|family| (family.afi(), 1)).collect(),
             route_refresh: true,
             enhanced_route_refresh: true,
+            extended_next_hop: if config.extended_next_hop && config.families.ipv4 {
+                vec![IPV4_OVER_IPV6]
+            } else {
+                Vec::new()
+            },
             roles,
             long_lived: config.graceful_restart.then(|| self.long_lived(config)),
             extended_message: config.extended_message,
@@ -561,6 +571,9 @@ fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
         keepalive,
         // RFC 9494 §4.1: nothing without graceful restart.
         long_lived: other.long_lived.clone().filter(|_| graceful.is_some()),
+        extended_next_hop: [mine, other]
+            .iter()
+            .all(|each| each.extended_next_hop.contains(&IPV4_OVER_IPV6)),
         refresh: other.route_refresh,
         enhanced_refresh: mine.enhanced_route_refresh && other.enhanced_route_refresh,
         notification_keeps: graceful.as_ref().is_some_and(|graceful| graceful.notification),

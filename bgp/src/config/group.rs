@@ -98,6 +98,17 @@ impl PeerGroup {
             }
         };
         let asn = self.asns.only(local_as);
-        PeerConfig { name, address, asn, interface, passive, ..self.template.clone() }
+        // There may be no IPv4 on the link.
+        let extended_next_hop =
+            self.template.extended_next_hop || matches!(self.members, Members::Interface(_));
+        PeerConfig {
+            name,
+            address,
+            asn,
+            interface,
+            passive,
+            extended_next_hop,
+            ..self.template.clone()
+        }
     }
 }

@@ -1,15 +1,17 @@
-//! Socket options that no safe crate offers: TCP MD5 (RFC 2385), TTLs and GTSM (RFC 5082); UDP with TTLs for BFD.
+//! Socket options that no safe crate offers: TCP MD5 (RFC 2385), TTLs and GTSM (RFC 5082); UDP with TTLs for BFD, ICMPv6 of
+//! routers.
 #![expect(unsafe_code, reason = "setsockopt with structures of the kernel")]
 
 use std::{
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use libc::{c_int, c_void, socklen_t};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, recvmsg,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6,
+    SockaddrStorage, recvmsg, sendto,
 };
 
 use crate::types::Prefix;
@@ -171,4 +173,44 @@ pub(super) fn receive_with_ttl(
         None => address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())),
     });
     Ok((message.bytes, from, ttl))
+}
+
+/// Makes a socket for router solicitations and advertisements.
+pub(super) fn router_socket() -> io::Result<OwnedFd> {
+    /// `ICMP6_FILTER` of linux/icmpv6.h.
+    const ICMP6_FILTER: c_int = 1;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let protocol = SockProtocol::IcmpV6;
+    let socket = nix::sys::socket::socket(AddressFamily::Inet6, SockType::Raw, flags, protocol)?;
+    // A bit that is set blocks: all but 133 and 134.
+    let mut filter = [u32::MAX; 8];
+    filter[4] &= !(1 << 5 | 1 << 6);
+    let (yes, no, hops): (c_int, c_int, c_int) = (1, 0, 255);
+    set(socket.as_fd(), libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter)?;
+    set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, &yes)?;
+    set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, &no)?;
+    set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &hops)?;
+    Ok(socket)
+}
+
+/// Sends to a group on an interface, after joining the group of routers there.
+pub(super) fn send_to_group(
+    socket: BorrowedFd<'_>,
+    interface: u32,
+    group: Ipv6Addr,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let all_routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let membership = libc::ipv6_mreq {
+        ipv6mr_multiaddr: libc::in6_addr { s6_addr: all_routers.octets() },
+        ipv6mr_interface: interface,
+    };
+    match set(socket, libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, &membership) {
+        // A member already.
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => (),
+        result => result?,
+    }
+    let address = SockaddrIn6::from(SocketAddrV6::new(group, 0, 0, interface));
+    sendto(socket.as_raw_fd(), bytes, &address, MsgFlags::empty())?;
+    Ok(())
 }

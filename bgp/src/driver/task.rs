@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     bfd::{Bfd, BfdEvent},
     connection::{self, Connection, Input, Read, Written},
+    discovery::{Discovery, Neighbour},
     fib::FibSender,
     handle::Command,
     listener::Listeners,
@@ -50,6 +51,8 @@ pub(super) struct Task {
     pub(super) refused: RefusedSegments,
     pub(super) bfd: Bfd,
     pub(super) bfd_events: mpsc::UnboundedReceiver<BfdEvent>,
+    pub(super) discovery: Discovery,
+    pub(super) neighbours: mpsc::UnboundedReceiver<Neighbour>,
     /// What is read lies here while the speaker handles it.
     pub(super) buffer: Vec<u8>,
     /// Bytes handled since outputs were looked at.
@@ -98,6 +101,9 @@ impl Task {
                 }
                 Some((peer, change)) = self.bfd_events.recv() => {
                     self.speaker.handle_bfd(&peer, &change, now());
+                }
+                Some((interface, address)) = self.neighbours.recv() => {
+                    self.neighbour(&interface, address);
                 }
                 () = sleep => (),
                 Some(_) = self.farewells.join_next() => (),
@@ -195,6 +201,7 @@ impl Task {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Configure(config) => {
+                self.discovery.configure(&config);
                 if let Err(error) = self.listeners.configure(&config) {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::error!(%error, ?cause, "cannot prepare the listening sockets");

@@ -99,6 +99,7 @@ impl Speaker {
         let own = |configured: Option<IpAddr>, is_family: fn(&IpAddr) -> bool| {
             configured.or_else(|| local.filter(is_family))
         };
+        let own_ipv6 = own(config.next_hop_ipv6, IpAddr::is_ipv6);
         Some(GroupKey {
             peer_type: config.peer_type(self.config.local_as),
             client: config.route_reflector_client,
@@ -109,8 +110,10 @@ impl Speaker {
             four_octet_as: negotiated.four_octet_as,
             limit: negotiated.limit,
             next_hop: config.next_hop,
-            own_ipv4: own(config.next_hop_ipv4, IpAddr::is_ipv4),
-            own_ipv6: own(config.next_hop_ipv6, IpAddr::is_ipv6),
+            own_ipv4: own(config.next_hop_ipv4, IpAddr::is_ipv4)
+                .or(own_ipv6.filter(|_| negotiated.extended_next_hop)),
+            own_ipv6,
+            extended_next_hop: negotiated.extended_next_hop,
             local_pref: config.local_pref,
             graceful_shutdown: config.graceful_shutdown,
             role: config.role,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use super::{ConnectionId, Speaker};
+use super::{ConnectionId, Speaker, connect::is_link_local};
 use crate::{
     attr::{
         self, AttrId, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
@@ -12,7 +12,7 @@ use crate::{
     filter::{Action, Source, Subject},
     rib::{Path, PathKey, PeerId, Rejection},
     session::Negotiated,
-    types::{Asn, Families, PeerType, Prefix, Role},
+    types::{Asn, Families, Family, PeerType, Prefix, Role},
     wire::{
         Item, Nlri, Notification,
         update::{MP_REACH, MP_UNREACH, Parts, Reach, attributes},
@@ -93,10 +93,17 @@ impl Speaker {
         }
         let context =
             Context { peer_type: importer.peer_type, four_octet_as: negotiated.four_octet_as };
+        if let Some(reach) = parts.reach
+            && reach.family == Some(Family::Ipv4)
+            && reach.next_hop.len() != 4
+            && !negotiated.extended_next_hop
+        {
+            return Err(Notification::new(3, 9, reach.next_hop));
+        }
         // Both halves are read before anything is done: an error may end the session.
-        let v4 = self.learn(importer.id, context, &parts, None)?;
+        let v4 = self.learn(importer, context, &parts, None)?;
         let mp = match parts.reach {
-            Some(reach) => self.learn(importer.id, context, &parts, Some(reach))?,
+            Some(reach) => self.learn(importer, context, &parts, Some(reach))?,
             None => None,
         };
         let families = negotiated.families;
@@ -149,7 +156,7 @@ impl Speaker {
     /// are no prefixes there, or they count as withdrawn.
     fn learn(
         &mut self,
-        id: PeerId,
+        importer: &Importer,
         context: Context,
         parts: &Parts<'_>,
         reach: Option<Reach<'_>>,
@@ -159,7 +166,7 @@ impl Speaker {
             return Ok(None);
         }
         let bytes = without_multiprotocol(parts);
-        let next_hop = reach.map_or(&[][..], |reach| reach.next_hop);
+        let next_hop = reach.map_or(&[][..], |reach| usable_half(reach.next_hop, importer));
         let key = RawKey { context, next_hop, bytes: &bytes };
         if !parts.overrun
             && let Some(set) = self.interner.find(&key)
@@ -167,10 +174,10 @@ impl Speaker {
             return Ok(Some(Learned { set, attributes: None }));
         }
         let mut decoded = attr::decode(parts.section, context)?;
-        if let Some(reach) = reach {
-            decoded.attributes.next_hop = decode_next_hop(reach.next_hop);
+        if reach.is_some() {
+            decoded.attributes.next_hop = decode_next_hop(next_hop);
         }
-        self.count_faults(id, &decoded);
+        self.count_faults(importer.id, &decoded);
         // RFC 7606 §3 d: NEXT_HOP is mandatory for the NLRI field.
         if decoded.withdraw().is_some() || decoded.attributes.next_hop.is_none() {
             tracing::warn!(faults = ?decoded.faults, bytes = ?parts.section, "treated as withdraw");
@@ -278,6 +285,23 @@ impl Speaker {
             }
             self.rib.insert(prefix, Path::new(path.key, path.received, accepted, path.stale));
         }
+    }
+}
+
+/// Of a global and a link-local next hop (RFC 2545 §3) the second one, if the first cannot be reached: when it is none, or
+/// when nothing but the link joins us.
+fn usable_half<'a>(next_hop: &'a [u8], importer: &Importer) -> &'a [u8] {
+    let Some((global, link_local)) = next_hop.split_at_checked(16) else { return next_hop };
+    let on_link = importer.local.as_ref().is_some_and(is_link_local);
+    let pointless = match decode_next_hop(global) {
+        Some(NextHop { address, .. }) => address.is_unspecified() || is_link_local(&address),
+        None => false,
+    };
+    let second = decode_next_hop(link_local).map(|each| each.address);
+    if (on_link || pointless) && second.as_ref().is_some_and(is_link_local) {
+        link_local
+    } else {
+        next_hop
     }
 }
 

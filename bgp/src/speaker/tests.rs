@@ -11,6 +11,7 @@ mod history;
 mod lab;
 mod limits;
 mod long_lived;
+mod next_hops;
 mod policy;
 mod refresh;
 mod roles;

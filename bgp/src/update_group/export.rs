@@ -24,6 +24,8 @@ pub(crate) struct GroupKey {
     pub(crate) next_hop: NextHopMode,
     pub(crate) own_ipv4: Option<IpAddr>,
     pub(crate) own_ipv6: Option<IpAddr>,
+    /// IPv4 routes may have IPv6 next hops (RFC 8950).
+    pub(crate) extended_next_hop: bool,
     pub(crate) local_pref: u32,
     /// The sessions are about to end (RFC 8326).
     pub(crate) graceful_shutdown: bool,
@@ -157,7 +159,14 @@ fn next_hop(
         NextHopMode::Auto => key.is_external() || *sender == Sender::Local,
     };
     // A link-local address means nothing on another link.
-    let kept = path.next_hop.filter(|_| !own).map(|next_hop| NextHop::from(next_hop.address));
+    let fits = |address: IpAddr| match address {
+        IpAddr::V4(_) => family == Family::Ipv4,
+        IpAddr::V6(v6) => {
+            !v6.is_unicast_link_local() && (family == Family::Ipv6 || key.extended_next_hop)
+        }
+    };
+    let kept = path.next_hop.map(|next_hop| next_hop.address);
+    let kept = kept.filter(|address| !own && fits(*address)).map(NextHop::from);
     if let Some(kept) = kept {
         return Ok(kept);
     }

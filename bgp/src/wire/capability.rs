@@ -7,6 +7,7 @@ use crate::types::{Asn, Families, Family};
 
 const MULTIPROTOCOL: u8 = 1;
 const ROUTE_REFRESH: u8 = 2;
+const EXTENDED_NEXT_HOP: u8 = 5;
 const EXTENDED_MESSAGE: u8 = 6;
 const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
@@ -24,6 +25,8 @@ pub struct Capabilities {
     pub multiprotocol: Vec<(u16, u8)>,
     /// RFC 2918.
     pub route_refresh: bool,
+    /// AFI, SAFI and AFI of the next hop (RFC 8950).
+    pub extended_next_hop: Vec<(u16, u16, u16)>,
     /// RFC 7313.
     pub enhanced_route_refresh: bool,
     /// RFC 8654.
@@ -152,6 +155,11 @@ impl Capabilities {
                 }
             }
             ROUTE_REFRESH => self.route_refresh = true,
+            EXTENDED_NEXT_HOP => {
+                while !value.is_empty() {
+                    self.extended_next_hop.push((value.u16()?, value.u16()?, value.u16()?));
+                }
+            }
             EXTENDED_MESSAGE => self.extended_message = true,
             ENHANCED_ROUTE_REFRESH => self.enhanced_route_refresh = true,
             FOUR_OCTET_AS => self.four_octet_as = Some(Asn(value.u32()?)),
@@ -179,6 +187,13 @@ impl Capabilities {
             out.put_slice(&[MULTIPROTOCOL, 4]);
             out.put_u16(*afi);
             out.put_slice(&[0, *safi]);
+        }
+        if !self.extended_next_hop.is_empty() {
+            let length = self.extended_next_hop.len().saturating_mul(6);
+            out.put_slice(&[EXTENDED_NEXT_HOP, u8::try_from(length).unwrap_or(0)]);
+            for (afi, safi, next_hop) in &self.extended_next_hop {
+                [*afi, *safi, *next_hop].into_iter().for_each(|field| out.put_u16(field));
+            }
         }
         let flags = [
             (self.route_refresh, ROUTE_REFRESH),

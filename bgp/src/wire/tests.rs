@@ -34,6 +34,7 @@ fn open_both_ways() {
     let full = Capabilities {
         multiprotocol: vec![(1, 1), (2, 1)],
         route_refresh: true,
+        extended_next_hop: vec![(1, 1, 2)],
         enhanced_route_refresh: true,
         extended_message: true,
         four_octet_as: Some(Asn(70000)),
@@ -47,7 +48,7 @@ fn open_both_ways() {
         (open(65001, Capabilities::default()), "001d01 04 fde9 005a 0a000001 00"),
         (
             open(70000, full),
-            "005101 04 5ba0 005a 0a000001 34 0232 010400010001 010400020001 0200 4600 0600 \
+            "005901 04 5ba0 005a 0a000001 3c 023a 010400010001 010400020001 0506000100010002 0200 4600 0600 \
              410400011170 4006c07800010180 090103 4707000101 80 000e10 450400010103",
         ),
     ];

@@ -168,7 +168,8 @@ fn decode_reach<'a>(attribute: &RawAttribute<'a>, add_path: Families) -> Option<
         return Some(Reach { family: None, next_hop, nlri: Nlri::empty(Family::Ipv4) });
     };
     let fits = match family {
-        Family::Ipv4 => next_hop.len() == 4,
+        // RFC 8950 §3; whether it was negotiated is the session's question.
+        Family::Ipv4 => matches!(next_hop.len(), 4 | 16 | 32),
         // RFC 2545 §3: global, or global and link-local.
         Family::Ipv6 => matches!(next_hop.len(), 16 | 32),
     };

@@ -110,6 +110,7 @@ pub(super) struct PeerSection {
     long_lived_stale_time: Option<Seconds>,
     extended_message: Option<bool>,
     add_path: Option<AddPathName>,
+    extended_next_hop: Option<bool>,
     role: Option<Spanned<RoleName>>,
     #[serde(default)]
     role_strict: bool,
@@ -178,6 +179,9 @@ pub(super) fn peer(
     }
     let internal = asn == Some(local_as);
     let mut config = PeerConfig::new(&name, address, asn.unwrap_or(Asn(0)));
+    if matches!(members, Some(Members::Interface(_))) {
+        config.families = Families::BOTH;
+    }
     apply(&section, &mut config);
     policies(&section, &mut config, internal, around, problems);
     check(&section, &config, internal, problems);
@@ -268,6 +272,7 @@ fn apply(section: &PeerSection, peer: &mut PeerConfig) {
     replace(&mut peer.stale_time, section.stale_time.map(|time| time.0));
     replace(&mut peer.graceful_restart, section.graceful_restart);
     replace(&mut peer.extended_message, section.extended_message);
+    replace(&mut peer.extended_next_hop, section.extended_next_hop);
     replace(&mut peer.add_path, section.add_path.map(AddPathMode::from));
     replace(&mut peer.local_pref, section.local_pref);
     replace(&mut peer.allow_own_as, section.allow_own_as);
