@@ -148,6 +148,11 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
     for (name, peer) in &view.peers {
         match from_resource(view, node_name, &me, peer) {
             Ok(list) => {
+                if let (Some(gateway), false) = (&peer.spec.reachable_by, list.is_empty()) {
+                    problems.push(format!(
+                        "BGPPeer {name}: reachableBy {gateway} adds no route here; make sure that the node has one"
+                    ));
+                }
                 for peering in list {
                     // Two BGPPeers for one address: the first by name wins, the other is reported.
                     if let Some(other) = found.get(&peering.address)
@@ -167,8 +172,13 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
         }
     }
     if view.mesh_enabled() && me.cluster_id.is_none() {
-        for peering in mesh(view, node_name, &me) {
-            found.entry(peering.address).or_insert(peering);
+        match mesh(view, node_name, &me) {
+            Ok(list) => {
+                for peering in list {
+                    found.entry(peering.address).or_insert(peering);
+                }
+            }
+            Err(reason) => problems.push(format!("BGPConfiguration default: {reason}")),
         }
     }
     let mut list: Vec<_> = found.into_values().collect();
@@ -176,31 +186,32 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
     (list, problems)
 }
 
-fn mesh<'a>(
-    view: &'a BgpView,
-    node_name: &'a str,
-    me: &'a Local,
-) -> impl Iterator<Item = Peering> + 'a {
-    let others = view.nodes.iter().filter(move |(name, _)| name.as_str() != node_name);
-    others.flat_map(move |(_, node)| {
+/// The sessions of the mesh; none without the password that it shall have.
+fn mesh(view: &BgpView, node_name: &str, me: &Local) -> Result<Vec<Peering>, String> {
+    let default = view.default.as_ref();
+    let wanted = default.and_then(|default| default.node_mesh_password.as_ref());
+    let password =
+        password(view, wanted).map_err(|reason| format!("nodeMeshPassword: {reason}"))?;
+    let restart = default.and_then(|default| default.node_mesh_max_restart_time.as_deref());
+    let restart_seconds = seconds("nodeMeshMaxRestartTime", restart)?;
+    let others = view.nodes.iter().filter(|(name, _)| name.as_str() != node_name);
+    let sessions = others.flat_map(|(_, node)| {
         let other = view.describe(node);
         let reflector = other.cluster_id.is_some();
         let pairs = [(me.ipv4, other.ipv4), (me.ipv6, other.ipv6)];
+        let password = password.clone();
         pairs.into_iter().filter(move |_| !reflector).filter_map(move |(mine, theirs)| {
             let (mine, theirs) = (mine?, theirs?);
             Some(Peering {
                 // Calico's BIRD compares the addresses as strings to choose the passive side.
                 passive: theirs.to_string() > mine.to_string(),
-                password: password(
-                    view,
-                    view.default.as_ref().and_then(|default| default.node_mesh_password.as_ref()),
-                )
-                .ok()
-                .flatten(),
+                password: password.clone(),
+                restart_seconds,
                 ..peering(view, Origin::Mesh, theirs, other.asn, me)
             })
         })
-    })
+    });
+    Ok(sessions.collect())
 }
 
 fn from_resource(
@@ -300,7 +311,14 @@ fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<P
         local_as,
         source: match spec.source_address {
             Some(api::SourceAddress::None) => None,
-            _ => base.source,
+            Some(api::SourceAddress::UseNodeIp) => {
+                if base.address.is_ipv4() {
+                    me.ipv4
+                } else {
+                    me.ipv6
+                }
+            }
+            None => base.source,
         },
         password: password(view, spec.password.as_ref())?,
         route_reflector_client: client,

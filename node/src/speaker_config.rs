@@ -52,8 +52,9 @@ pub(crate) fn speaker_config(view: &BgpView, node_name: &str) -> Option<Spoken> 
     if let Some(seconds) = restart {
         config.restart_time = Duration::from_secs(u64::from(seconds));
     }
+    let advertisements = advertisements(view, &mut problems);
     for peer in &peers {
-        match peer_config(view, &local, peer) {
+        match peer_config(view, &local, peer, &advertisements) {
             Ok(peer) => config.peers.push(peer),
             Err(reason) => problems.push(format!("{}: {reason}", peer.name)),
         }
@@ -71,7 +72,12 @@ fn router_id(local: &Local, node_name: &str) -> RouterId {
     RouterId::from(Ipv4Addr::from(hash | 1))
 }
 
-fn peer_config(view: &BgpView, local: &Local, peer: &Peering) -> Result<PeerConfig, String> {
+fn peer_config(
+    view: &BgpView,
+    local: &Local,
+    peer: &Peering,
+    advertisements: &[Advertisement],
+) -> Result<PeerConfig, String> {
     let mut config = PeerConfig::new(&peer.name, peer.address, Asn(peer.peer_as));
     config.port = peer.port;
     config.local_as = (peer.local_as != local.asn).then_some(Asn(peer.local_as));
@@ -99,14 +105,67 @@ fn peer_config(view: &BgpView, local: &Local, peer: &Peering) -> Result<PeerConf
         import.push(Arc::new(filter(name, spec, family, false)?));
         export.push(Arc::new(filter(name, spec, family, true)?));
     }
-    export.push(Arc::new(pools(view, local, peer)));
+    export.push(Arc::new(pools(view, local, peer, advertisements)));
     config.import = Policy { filters: import, default: Action::Accept };
     config.export = Policy { filters: export, default: Action::Reject };
     Ok(config)
 }
 
+/// Communities of what is announced within a prefix.
+struct Advertisement {
+    prefix: Prefix,
+    communities: Vec<AnyCommunity>,
+}
+
+/// Reads `prefixAdvertisements` of a BGPConfiguration, whose communities are values or names; longest prefixes first.
+fn advertisements(view: &BgpView, problems: &mut Vec<String>) -> Vec<Advertisement> {
+    let Some(default) = &view.default else { return Vec::new() };
+    let value = |text: &str| {
+        let named = default.communities.iter().find(|each| each.name.as_deref() == Some(text));
+        community(named.and_then(|each| each.value.as_deref()).unwrap_or(text))
+    };
+    let mut found = Vec::new();
+    for (index, each) in default.prefix_advertisements.iter().enumerate() {
+        let cidr = each.cidr.as_deref().unwrap_or_default();
+        let prefix = cidr.parse().map_err(|error| format!("cidr: {error}"));
+        let communities: Result<Vec<_>, String> =
+            each.communities.iter().map(|text| value(text)).collect();
+        match prefix.and_then(|prefix| Ok(Advertisement { prefix, communities: communities? })) {
+            Ok(advertisement) => found.push(advertisement),
+            Err(reason) => problems
+                .push(format!("BGPConfiguration default: prefixAdvertisements[{index}]: {reason}")),
+        }
+    }
+    found.sort_by_key(|each| std::cmp::Reverse(each.prefix.length()));
+    found
+}
+
+/// Rules that attach communities to routes within a pool: those of every advertisement that a route is within.
+fn marked(pool: Prefix, advertisements: &[Advertisement]) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for each in advertisements {
+        let prefix = match (pool.contains(&each.prefix), each.prefix.contains(&pool)) {
+            (true, _) => each.prefix,
+            (false, true) => pool,
+            (false, false) => continue,
+        };
+        let covering = advertisements.iter().filter(|other| other.prefix.contains(&prefix));
+        let communities = covering.flat_map(|other| other.communities.iter().copied());
+        rules.push(Rule {
+            operations: communities.map(Operation::AddCommunity).collect(),
+            ..Rule::new(Action::Accept).with_prefix(PrefixOperator::In, prefix)
+        });
+    }
+    rules
+}
+
 /// What a node announces unless a BGPFilter decided before.
-fn pools(view: &BgpView, local: &Local, peer: &Peering) -> Filter {
+fn pools(
+    view: &BgpView,
+    local: &Local,
+    peer: &Peering,
+    advertisements: &[Advertisement],
+) -> Filter {
     let mut rules = Vec::new();
     if local.cluster_id.is_none() {
         rules.push(Rule { source: Some(Source::Peers), ..Rule::new(Action::Reject) });
@@ -115,6 +174,9 @@ fn pools(view: &BgpView, local: &Local, peer: &Peering) -> Filter {
         let Ok(prefix) = pool.cidr.parse::<Prefix>() else { continue };
         let hidden = pool.disable_bgp_export && peer.origin != Origin::Mesh;
         let action = if hidden { Action::Reject } else { Action::Accept };
+        if !hidden {
+            rules.extend(marked(prefix, advertisements));
+        }
         rules.push(Rule::new(action).with_prefix(PrefixOperator::In, prefix));
     }
     Filter { name: "IPPools".to_owned(), rules }
@@ -150,6 +212,9 @@ fn rule(spec: &BgpFilterRule) -> Result<Rule, String> {
         FilterAction::Reject => Action::Reject,
     });
     rule.prefix = match (&spec.cidr, spec.match_operator) {
+        (None, None) if spec.prefix_length.is_some() => {
+            return Err("prefixLength needs cidr and matchOperator".to_owned());
+        }
         (None, None) => None,
         (Some(cidr), Some(operator)) => Some(PrefixMatch {
             prefix: cidr.parse().map_err(|error| format!("cidr: {error}"))?,
@@ -235,5 +300,53 @@ mod tests {
         assert_eq!(rules[0].source, Some(Source::Peers));
         assert_eq!(rules[0].action, Action::Reject);
         assert_eq!(rules[1].action, Action::Accept);
+    }
+
+    #[test]
+    fn communities_go_with_every_prefix_advertisement_that_covers_a_route() {
+        let node = json!({"metadata": {"name": "n1", "annotations": {"projectcalico.org/IPv4Address": "10.0.0.1/24"}}, "spec": {}});
+        let peer = json!({"metadata": {"name": "leaf"}, "spec": {"peerIP": "10.1.1.1", "asNumber": 65101}});
+        let configuration = json!({
+            "communities": [{"name": "pods", "value": "64512:100"}],
+            "prefixAdvertisements": [
+                {"cidr": "10.0.0.0/8", "communities": ["pods"]},
+                {"cidr": "10.244.7.0/24", "communities": ["64512:1:7"]},
+                {"cidr": "192.168.0.0/16", "communities": ["64512:9"]},
+                {"cidr": "10.244.8.0/24", "communities": ["nobody"]},
+            ],
+        });
+        let mut view = BgpView {
+            default: Some(serde_json::from_value(configuration).unwrap()),
+            ..BgpView::default()
+        };
+        view.nodes.insert("n1".into(), serde_json::from_value(node).unwrap());
+        view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
+        view.pools
+            .insert("p".into(), serde_json::from_value(json!({"cidr": "10.244.0.0/16"})).unwrap());
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
+        assert_eq!(
+            problems,
+            [
+                "BGPConfiguration default: prefixAdvertisements[3]: 'nobody' is no community; write aa:nn or aa:nn:mm"
+            ]
+        );
+        let attached = |text: &str| {
+            let attributes = bgp::PathAttributes::default();
+            let subject = bgp::filter::Subject {
+                prefix: text.parse().unwrap(),
+                attributes: &attributes,
+                source: Source::Local,
+                peer_type: PeerType::External,
+            };
+            let verdict = config.peers[0].export.judge(&subject);
+            let mut changed = attributes.clone();
+            verdict.operations.iter().for_each(|operation| operation.apply(&mut changed));
+            let standard = changed.communities.iter().map(ToString::to_string);
+            let large = changed.large_communities.iter().map(ToString::to_string);
+            (verdict.action, standard.chain(large).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(attached("10.244.7.64/26"), (Action::Accept, "64512:100 64512:1:7".into()));
+        assert_eq!(attached("10.244.9.0/26"), (Action::Accept, "64512:100".into()));
+        assert_eq!(attached("192.168.1.0/24"), (Action::Reject, String::new()));
     }
 }

@@ -7,7 +7,7 @@ mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -286,13 +286,28 @@ impl<S: Store> Conductor<S> {
             self.view.default.as_ref().and_then(|default| default.listen_port).unwrap_or(179);
         let restarting = config.restarting;
         tracing::info!(asn = %config.local_as, router_id = %config.router_id, restarting, port, "BGP speaker starts");
-        let (handle, fib) = bgp::driver::spawn(config, Options::on_port(port))?;
+        let (handle, fib) = bgp::driver::spawn(config, self.listen(port))?;
         if let Some(routes) = self.routes.take() {
             tokio::spawn(carry(fib, self.felix.clone(), routes, restarting));
         }
         tokio::spawn(log_events(handle.clone()));
         self.handle.send_replace(Some(handle));
         Ok(())
+    }
+
+    /// Where to listen: everywhere, or on the addresses of the node (`bindMode`). A change needs a restart.
+    fn listen(&self, port: u16) -> Options {
+        let everywhere = Options::on_port(port);
+        let mode = self.view.default.as_ref().and_then(|default| default.bind_mode);
+        let local = self.view.local(&self.node_name);
+        match (mode, local) {
+            (Some(api::BindMode::NodeIp), Some(local)) => {
+                let addresses = [local.ipv4, local.ipv6].into_iter().flatten();
+                let listen = addresses.map(|address| SocketAddr::new(address, port)).collect();
+                Options { listen, ..everywhere }
+            }
+            _ => everywhere,
+        }
     }
 
     /// Confirmed blocks of this node.
