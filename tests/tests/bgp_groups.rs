@@ -1,12 +1,6 @@
 //! Peers that are not named one by one, with real sockets: dynamic neighbours with one password for all of them, and routers
 //! joined by an interface without addresses of its own.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test: what fails here fails it, with the reason"
-)]
-
 use voile_tests::{
     bgp::{Lan, Voile, wait_text},
     can_make_namespaces, skip,

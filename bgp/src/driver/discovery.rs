@@ -4,12 +4,13 @@ use std::{
     collections::BTreeSet,
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     time::Duration,
 };
 
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::Interest,
+    net::UdpSocket,
     sync::{mpsc, watch},
     task::AbortHandle,
 };
@@ -69,12 +70,17 @@ impl Drop for Discovery {
     }
 }
 
+/// The type is the wrong one and does not matter: it waits for a socket of datagrams, and these are no others.
+fn open() -> io::Result<UdpSocket> {
+    UdpSocket::from_std(std::net::UdpSocket::from(socket_option::router_socket()?))
+}
+
 /// Runs until aborted. Every branch is cancel-safe: they wait only.
 async fn run(
     mut interfaces: watch::Receiver<BTreeSet<String>>,
     found: mpsc::UnboundedSender<Neighbour>,
 ) {
-    let socket = match socket_option::router_socket().and_then(AsyncFd::new) {
+    let socket = match open() {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(%error, "cannot look for routers on interfaces; it needs CAP_NET_RAW");
@@ -122,13 +128,11 @@ async fn run(
 
 /// Waits for a message; `None` if it is not one for us.
 async fn receive(
-    socket: &AsyncFd<OwnedFd>,
+    socket: &UdpSocket,
     buffer: &mut [u8],
 ) -> io::Result<Option<(String, IpAddr, u8)>> {
     let (length, from, hops) = socket
-        .async_io(Interest::READABLE, |socket| {
-            socket_option::receive_with_ttl(socket.as_fd(), buffer)
-        })
+        .async_io(Interest::READABLE, || socket_option::receive_with_ttl(socket.as_fd(), buffer))
         .await?;
     let Some(SocketAddr::V6(from)) = from.filter(|_| hops == Some(HOP_LIMIT)) else {
         return Ok(None);
@@ -148,7 +152,7 @@ async fn receive(
 }
 
 /// An interface that is not there yet is tried again with the next advertisement.
-fn send(socket: &AsyncFd<OwnedFd>, interface: &str, kind: u8) {
+fn send(socket: &UdpSocket, interface: &str, kind: u8) {
     // The checksum is the kernel's business. A lifetime of zero: hosts shall not take us for their default router.
     let mut message = [0; 16];
     message[0] = kind;
