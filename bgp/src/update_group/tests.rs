@@ -110,6 +110,7 @@ fn key() -> GroupKey {
         next_hop: Default::default(),
         own_ipv4: None,
         own_ipv6: None,
+        extended_next_hop: false,
         local_pref: 100,
         graceful_shutdown: false,
         role: None,
