@@ -175,6 +175,8 @@ impl Speaker {
                 wait = peer.hold_off();
             }
         }
+        // What a peer did not know once it may know after its restart.
+        peer.without_capabilities &= lasted.is_none();
         if let Loss::Received(notification) = loss
             && notification.is_unsupported_parameter()
         {

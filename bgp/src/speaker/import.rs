@@ -177,10 +177,9 @@ impl Speaker {
         if reach.is_some() {
             decoded.attributes.next_hop = decode_next_hop(next_hop);
         }
-        self.count_faults(importer.id, &decoded);
+        self.count_faults(importer.id, &decoded, parts.section);
         // RFC 7606 §3 d: NEXT_HOP is mandatory for the NLRI field.
         if decoded.withdraw().is_some() || decoded.attributes.next_hop.is_none() {
-            tracing::warn!(faults = ?decoded.faults, bytes = ?parts.section, "treated as withdraw");
             return Ok(None);
         }
         let attributes = decoded.attributes;
@@ -193,7 +192,7 @@ impl Speaker {
         Ok(Some(Learned { set, attributes: Some(attributes) }))
     }
 
-    fn count_faults(&mut self, id: PeerId, decoded: &Decoded) {
+    fn count_faults(&mut self, id: PeerId, decoded: &Decoded, bytes: &[u8]) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let discarded =
             decoded.faults.iter().filter(|fault| fault.treatment == Treatment::Discard).count();
@@ -201,6 +200,12 @@ impl Speaker {
         peer.discarded_attributes = peer.discarded_attributes.saturating_add(discarded);
         if decoded.withdraw().is_some() || decoded.attributes.next_hop.is_none() {
             peer.treated_as_withdraw = peer.treated_as_withdraw.saturating_add(1);
+            let count = peer.treated_as_withdraw;
+            // A peer that errs errs often: all are counted, fewer and fewer are told.
+            if count.is_power_of_two() {
+                let (peer, faults) = (&peer.config.name, &decoded.faults);
+                tracing::warn!(%peer, count, ?faults, ?bytes, "treated as withdraw");
+            }
         }
     }
 

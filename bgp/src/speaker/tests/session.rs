@@ -189,3 +189,23 @@ fn a_peer_that_comes_and_goes_is_given_more_and_more_time() {
     }
     assert!((4..=10).contains(&sessions), "{sessions}");
 }
+
+#[test]
+fn capabilities_that_a_peer_refused_are_offered_again_after_the_next_session() {
+    let mut lab = Lab::pair(65001, 65002);
+    lab.run(60);
+    assert!(lab.peer(0, 1).graceful_restart);
+    // Unsupported Optional Parameter (RFC 5492 §3): the next attempt goes without.
+    let mut refusal = vec![0xff; 16];
+    refusal.extend([0, 21, 3, 2, 4]);
+    lab.inject(0, &refusal);
+    lab.run(120);
+    assert_eq!(lab.state(0, 1), State::Established);
+    assert!(!lab.peer(0, 1).graceful_restart);
+    lab.cut(0, 1);
+    lab.run(300);
+    lab.mend(0, 1);
+    lab.run(120);
+    assert_eq!(lab.state(0, 1), State::Established);
+    assert!(lab.peer(0, 1).graceful_restart);
+}
