@@ -167,11 +167,6 @@ impl Felix {
         self.graph.catalog().problems()
     }
 
-    /// The same, when there may be others than the last time that this was asked.
-    fn take_problems(&mut self) -> Option<Vec<Problem>> {
-        std::mem::take(&mut self.problems_due).then(|| self.problems())
-    }
-
     /// All routes wanted now.
     #[must_use]
     pub const fn routes(&self) -> &BTreeSet<Route> {

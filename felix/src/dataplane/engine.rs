@@ -17,7 +17,8 @@ impl Engine for Felix {
         let not_ready = flush.not_ready.into_iter();
         // Also when there are none: then those of an earlier life are to go.
         let routes = flush.routes_settled.then(|| self.routes().iter().map(route).collect());
-        let problems = self.take_problems();
+        // Only when there may be others than the last time.
+        let problems = std::mem::take(&mut self.problems_due).then(|| self.problems());
         Outcome {
             ready: flush.ready.into_iter().collect(),
             not_ready: not_ready.map(|(id, reason)| (id, reason.to_string())).collect(),
