@@ -15,6 +15,7 @@ use kernel::{Event, Monitor};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    time::Instant,
 };
 
 use crate::{
@@ -27,6 +28,9 @@ use crate::{
 const EVENTS: usize = 256;
 /// How soon the watching thread notices that we are gone.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long routes of a former life stay after a restart is complete: a neighbour that restarts too may say End-of-RIB before it
+/// knows everything again (RFC 4724 §4.1 lets it not wait for us), and forwarding must survive that.
+const SWEEP_DELAY: Duration = Duration::from_secs(10);
 
 struct Daemon {
     config: Config,
@@ -77,6 +81,14 @@ fn watch(mut monitor: Monitor) -> mpsc::Receiver<Event> {
     receiver
 }
 
+/// Waits for an instant; for ever when there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn seed() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the rim: jitter must differ between routers")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -96,12 +108,23 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut batch = Vec::new();
+        let mut sweep_at = None;
         loop {
             tokio::select! {
                 batch = fib.recv() => match batch {
-                    Some(batch) => self.routes.apply(batch)?,
+                    Some(batch) => {
+                        if batch.complete {
+                            let delay = if restarting { SWEEP_DELAY } else { Duration::ZERO };
+                            sweep_at = Some(Instant::now() + delay);
+                        }
+                        self.routes.apply(batch)?;
+                    }
                     None => anyhow::bail!("the speaker stopped"),
                 },
+                () = until(sweep_at) => {
+                    sweep_at = None;
+                    self.routes.sweep()?;
+                }
                 count = events.recv_many(&mut batch, EVENTS) => {
                     if count == 0 {
                         anyhow::bail!("the kernel's events ended");

@@ -59,7 +59,7 @@ impl Routes {
         Ok(networks)
     }
 
-    /// Writes a batch of the speaker's.
+    /// Writes a batch of the speaker's. Routes of a former run stay until [`Routes::sweep`].
     pub(crate) fn apply(&mut self, batch: FibBatch) -> kernel::Result<()> {
         if !self.install {
             return Ok(());
@@ -76,9 +76,15 @@ impl Routes {
                 self.table.set(wanted);
             }
         }
-        if batch.complete {
-            self.table.allow_sweep(route::PROTOCOL_BGP);
+        self.write()
+    }
+
+    /// Removes the routes of a former run that nobody announced again.
+    pub(crate) fn sweep(&mut self) -> kernel::Result<()> {
+        if !self.install {
+            return Ok(());
         }
+        self.table.allow_sweep(route::PROTOCOL_BGP);
         self.write()
     }
 
