@@ -290,7 +290,6 @@ impl<S: Store> Conductor<S> {
         if let Some(routes) = self.routes.take() {
             tokio::spawn(carry(fib, self.felix.clone(), routes, restarting));
         }
-        tokio::spawn(log_events(handle.clone()));
         self.handle.send_replace(Some(handle));
         Ok(())
     }
@@ -378,19 +377,6 @@ async fn carry(
             felix.fib_synced().await;
         }
         count.send_replace(u64::try_from(known.len()).unwrap_or(u64::MAX));
-    }
-}
-
-async fn log_events(handle: Handle) {
-    let mut events = handle.events();
-    loop {
-        match events.recv().await {
-            Ok(event) => {
-                tracing::info!(peer = %event.peer, address = %event.address, from = %event.from, to = %event.to, cause = %event.cause, "BGP session");
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-        }
     }
 }
 
