@@ -145,6 +145,9 @@ pub enum Operation {
     SetMed(u32),
 }
 
+/// Name of the filter that stands for a policy that is missing.
+const NO_POLICY: &str = "no policy is configured (RFC 8212)";
+
 /// Why a policy decided as it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason<'a> {
@@ -162,6 +165,7 @@ pub enum Reason<'a> {
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Rule { filter, .. } if *filter == NO_POLICY => f.write_str(filter),
             Self::Rule { filter, number } => write!(f, "rule {number} of filter {filter}"),
             Self::Default => f.write_str("no rule matched"),
         }
@@ -205,7 +209,7 @@ impl Policy {
 
     /// Nothing passes, because nobody said what may (RFC 8212 §2).
     pub fn absent() -> Self {
-        let name = "'no policy is configured (RFC 8212)'".to_owned();
+        let name = NO_POLICY.to_owned();
         let filter = Filter { name, rules: vec![Rule::new(Action::Reject)] };
         Self { filters: vec![Arc::new(filter)], default: Action::Reject }
     }

@@ -29,6 +29,8 @@ pub mod driver;
 pub mod filter;
 pub mod mrt;
 mod random;
+#[cfg(feature = "report")]
+pub mod report;
 mod rib;
 mod session;
 pub mod snapshot;
@@ -44,8 +46,8 @@ pub use self::{
     decision::Why,
     session::State,
     speaker::{
-        BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute,
-        Output, PeerEvent, Shutdown, Speaker,
+        BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibUpdate, InterfaceDown,
+        LocalRoute, Output, PeerEvent, Shutdown, Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

@@ -329,12 +329,35 @@ impl Rib {
 
     /// Runs the decision process over the usable paths of a slot.
     fn decision(&self, slot: &Slot, interner: &Interner) -> Option<Decision> {
+        decide(self.candidates_in(slot, interner), self.multipath)
+    }
+
+    fn candidates_in<'a>(&self, slot: &Slot, interner: &'a Interner) -> Vec<Candidate<'a>> {
         let candidates = slot.paths().iter().enumerate().filter_map(|(index, path)| {
             let attributes = self.usable(path, interner)?;
             let from = self.source(path.key.source)?.origination;
             Some(Candidate { attributes, from, index, path_id: path.key.path_id })
         });
-        decide(candidates.collect(), self.multipath)
+        candidates.collect()
+    }
+
+    /// Lists what the decision process chooses from; the index is the place among the paths of the slot.
+    pub(crate) fn candidates<'a>(&self, id: SlotId, interner: &'a Interner) -> Vec<Candidate<'a>> {
+        self.slot(id).map(|slot| self.candidates_in(slot, interner)).unwrap_or_default()
+    }
+
+    /// Returns the longest prefix with a chosen path that the address lies in; without one, the longest with any path.
+    pub(crate) fn longest_match(&self, address: std::net::IpAddr) -> Option<Prefix> {
+        let longest = Prefix::host(address).length();
+        let lengths = (0..=longest).rev();
+        let mut known = lengths.filter_map(|length| {
+            let prefix = Prefix::new(address, length).ok()?;
+            Some((prefix, self.find(&prefix)?))
+        });
+        let first = known.next()?;
+        let mut all = std::iter::once(first).chain(known);
+        let used = all.find(|(_, id)| self.chosen(*id).is_some());
+        Some(used.unwrap_or(first).0)
     }
 
     fn is_reachable(&self, set: &AttrSet) -> bool {
@@ -382,6 +405,11 @@ impl Rib {
 
     pub(crate) fn prefix(&self, id: SlotId) -> Option<Prefix> {
         self.slot(id).map(|slot| slot.prefix)
+    }
+
+    /// Says whether the kernel should have a route to the prefix.
+    pub(crate) fn has_next_hops(&self, prefix: &Prefix) -> bool {
+        self.find(prefix).and_then(|id| self.slot(id)).is_some_and(|slot| slot.fib.is_some())
     }
 
     /// Returns the path that peers are told.

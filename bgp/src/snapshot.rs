@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub prefixes: usize,
     /// How many distinct sets of attributes they share.
     pub attribute_sets: usize,
+    /// How many routes the kernel does not have although it should.
+    pub routes_refused: usize,
     /// The peers, by name.
     pub peers: Vec<PeerSnapshot>,
     /// The table, in order; empty unless asked for.
@@ -129,7 +131,7 @@ pub struct RouteExplanation {
     pub prefix: Prefix,
     /// All paths; the best one first.
     pub paths: Vec<PathExplanation>,
-    /// For each peer with a session, the paths it could be told.
+    /// For each peer, the paths it could be told, or why there is none.
     pub announcements: Vec<Announcement>,
     /// The kernel's part.
     pub fib: FibState,
@@ -140,6 +142,8 @@ pub struct RouteExplanation {
 pub struct PathExplanation {
     /// Name of the peer it is from; none for our own.
     pub peer: Option<String>,
+    /// Its address.
+    pub address: Option<IpAddr>,
     /// The identifier that the peer gave it (RFC 7911); 0 without ADD-PATH.
     pub path_id: u32,
     /// Attributes as received.
@@ -152,6 +156,17 @@ pub struct PathExplanation {
     pub stale: bool,
     /// What became of it, with the step of the decision process.
     pub usage: Usage,
+    /// Why it is behind the path before it; of the first one, why the second is behind it. None: it is not considered.
+    pub rank: Option<Rank>,
+}
+
+/// The step of the decision process that put one path before another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// The step.
+    pub step: Why,
+    /// What this path has there, and the other one; none where nothing can be shown, or there is no other path.
+    pub compared: Option<(String, String)>,
 }
 
 /// What import policy said about a path.
@@ -174,8 +189,8 @@ pub enum ImportReason {
 pub struct Announcement {
     /// Name of the peer.
     pub peer: String,
-    /// Which path: its place in [`RouteExplanation::paths`].
-    pub path: usize,
+    /// Which path: its place in [`RouteExplanation::paths`]. None: no path of this prefix comes into question.
+    pub path: Option<usize>,
     /// The identifier that we give it (RFC 7911); 0 without ADD-PATH.
     pub path_id: u32,
     /// Attributes as they go out; none: not for this peer.
@@ -189,8 +204,17 @@ pub struct Announcement {
 /// The kernel's part of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FibState {
-    /// These next hops were told to whoever writes the kernel's routes.
+    /// The kernel has the route with these next hops.
+    Installed(Vec<FibNextHop>),
+    /// These next hops were told to whoever writes the kernel's routes, who has not answered yet.
     Told(Vec<FibNextHop>),
+    /// The kernel does not have the route.
+    Refused {
+        /// The next hops that it should have.
+        next_hops: Vec<FibNextHop>,
+        /// Why not.
+        why: String,
+    },
     /// Originated here: the way to it is not ours to write.
     Local,
     /// No path is usable.

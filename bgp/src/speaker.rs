@@ -10,6 +10,7 @@ mod configure;
 mod connect;
 mod explain;
 mod export;
+mod fib;
 mod group;
 mod history;
 mod import;
@@ -31,10 +32,10 @@ use std::{
 };
 
 pub use self::output::{
-    BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibUpdate, InterfaceDown, LocalRoute,
-    Output, PeerEvent, Shutdown,
+    BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibUpdate, InterfaceDown,
+    LocalRoute, Output, PeerEvent, Shutdown,
 };
-use self::{peer::Peer, restart::Restart};
+use self::{fib::Fib, peer::Peer, restart::Restart};
 use crate::{
     attr::Interner,
     config::{PeerConfig, SpeakerConfig},
@@ -68,6 +69,7 @@ pub struct Speaker {
     limits: Limits,
     senders: Senders,
     restart: Option<Restart>,
+    fib: Fib,
     down: Vec<InterfaceDown>,
     outputs: VecDeque<Output>,
     stopped: bool,
@@ -97,6 +99,7 @@ impl Speaker {
             limits: Limits::default(),
             senders: Senders::new(),
             restart: config.restarting.then(|| Restart::new(&config, now)),
+            fib: Fib::default(),
             down: Vec::new(),
             outputs: VecDeque::new(),
             stopped: false,

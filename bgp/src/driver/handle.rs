@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig,
+    FibOutcome, InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig,
     snapshot::{RouteExplanation, Snapshot},
 };
 
@@ -23,6 +23,8 @@ pub(super) enum Command {
     Refresh(String, oneshot::Sender<bool>),
     Snapshot { with_rib: bool, reply: oneshot::Sender<Snapshot> },
     Explain(Prefix, oneshot::Sender<Option<RouteExplanation>>),
+    ExplainAddress(IpAddr, oneshot::Sender<Option<RouteExplanation>>),
+    FibOutcomes(Vec<FibOutcome>),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
 
@@ -111,6 +113,22 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Explain(prefix, reply))?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Explains the prefix that decides where packets to an address go; `None` if there is none.
+    pub async fn explain_address(
+        &self,
+        address: IpAddr,
+    ) -> Result<Option<RouteExplanation>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::ExplainAddress(address, reply))?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Tells what became of routes in the kernel: after a batch of [`FibReceiver`](super::FibReceiver), and when it
+    /// changes later.
+    pub fn fib_outcomes(&self, outcomes: Vec<FibOutcome>) -> Result<(), Stopped> {
+        if outcomes.is_empty() { Ok(()) } else { self.send(Command::FibOutcomes(outcomes)) }
     }
 
     /// Subscribes to changes of sessions' states.

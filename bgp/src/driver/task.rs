@@ -230,6 +230,11 @@ impl Task {
             Command::Explain(prefix, reply) => {
                 let _ = reply.send(self.speaker.explain(&prefix));
             }
+            Command::ExplainAddress(address, reply) => {
+                let prefix = self.speaker.longest_match(address);
+                let _ = reply.send(prefix.and_then(|prefix| self.speaker.explain(&prefix)));
+            }
+            Command::FibOutcomes(outcomes) => self.speaker.handle_fib_outcomes(outcomes, now()),
             // The loop takes it.
             Command::Shutdown(..) => (),
         }

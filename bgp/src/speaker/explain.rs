@@ -1,14 +1,26 @@
 //! Why a prefix goes where it goes: the rules run once more, and this time they are asked for reasons.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use super::{Speaker, status::usage};
 use crate::{
-    attr::PathAttributes,
+    attr::{DEFAULT_LOCAL_PREF, PathAttributes},
+    decision::{Candidate, Multipath, Why, decide},
     filter::{Action, Source, Subject},
     rib::{Entry, Path, PeerId, SlotId},
-    snapshot::{Announcement, FibState, ImportReason, PathExplanation, RouteExplanation, Usage},
-    types::Prefix,
+    session::State,
+    snapshot::{
+        Announcement, FibState, ImportReason, PathExplanation, Rank, RouteExplanation, Usage,
+    },
+    types::{PeerType, Prefix},
     update_group::{UpdateGroup, Withheld, judge, outgoing},
 };
+
+/// Paths that are ranked one by one; those behind them are in order of the step in which they lost to the best.
+const RANKED: usize = 64;
+
+/// Places in the slot, best path first, with the step that put each behind the one before it.
+type Ranking = Vec<(usize, Rank)>;
 
 impl Speaker {
     /// Explains a prefix; `None` if there is no path to it. What is said about the present is said about the last
@@ -16,50 +28,97 @@ impl Speaker {
     pub fn explain(&self, prefix: &Prefix) -> Option<RouteExplanation> {
         let id = self.rib.find(prefix)?;
         let entry = self.rib.entry(id, &self.interner)?;
+        let ranking = self.ranking(id);
         let mut numbered: Vec<(usize, PathExplanation)> = entry
             .paths
             .iter()
             .enumerate()
-            .map(|(index, path)| (index, self.explain_path(index, path, &entry)))
+            .map(|(index, path)| (index, self.explain_path(index, path, &entry, &ranking)))
             .collect();
-        numbered.sort_by(|(_, a), (_, b)| {
-            let key =
-                |path: &PathExplanation| (path.usage.clone(), path.peer.clone(), path.path_id);
-            key(a).cmp(&key(b))
+        numbered.sort_by_cached_key(|(index, path)| {
+            let rank = ranking.iter().position(|(ranked, _)| ranked == index);
+            // What is not considered comes last.
+            (rank.unwrap_or(usize::MAX), path.usage.clone(), path.peer.clone(), path.path_id)
         });
         let order: Vec<usize> = numbered.iter().map(|(index, _)| *index).collect();
         let paths: Vec<PathExplanation> = numbered.into_iter().map(|(_, path)| path).collect();
         let mut announcements = Vec::new();
-        for (peer, group) in self.audience() {
-            self.explain_export(peer, group, id, &entry, &order, &mut announcements);
+        for peer in self.peers.keys() {
+            self.explain_export(*peer, id, &entry, &order, &mut announcements);
         }
         announcements.sort_by(|a, b| (&a.peer, a.path).cmp(&(&b.peer, b.path)));
         let fib = self.explain_fib(&entry, &paths);
         Some(RouteExplanation { prefix: *prefix, paths, announcements, fib })
     }
 
+    /// Returns the prefix that decides where packets to the address go: the longest with a usable path. Where there is
+    /// none, the longest with any path.
+    pub fn longest_match(&self, address: IpAddr) -> Option<Prefix> {
+        self.rib.longest_match(address)
+    }
+
     fn name_of(&self, id: PeerId) -> Option<String> {
         self.peers.get(&id).map(|peer| peer.config.name.clone())
     }
 
-    fn audience(&self) -> impl Iterator<Item = (PeerId, &UpdateGroup)> {
-        self.peers.keys().filter_map(|id| {
-            let group = self.groups.iter().find(|group| group.has(*id))?;
-            Some((*id, group))
-        })
+    /// Decides again and again, each time without the winner before. The steps compare sets of paths (MED), so this is
+    /// what the speaker would do if the paths went away one by one.
+    fn ranking(&self, id: SlotId) -> Ranking {
+        let mut left = self.rib.candidates(id, &self.interner);
+        let all: BTreeMap<usize, Candidate<'_>> =
+            left.iter().map(|candidate| (candidate.index, *candidate)).collect();
+        let compared = |step: Why, this: usize, other: usize| {
+            let value = |index: usize| measure(step, all.get(&index)?);
+            Some((value(this)?, value(other)?))
+        };
+        let mut ranking: Ranking = Vec::with_capacity(left.len());
+        let mut lost: Vec<(usize, Why)> = Vec::new();
+        let alone = Multipath { max_paths: 1, relax: false };
+        while let Some(decision) = decide(left.clone(), alone) {
+            let Some(best) = decision.used.first().copied() else { break };
+            let before = ranking.last().map(|(index, _)| *index);
+            let step = lost.iter().find(|(index, _)| *index == best).map(|(_, step)| *step);
+            if ranking.len() == 1
+                && let (Some(step), Some(first), Some((_, rank))) =
+                    (step, before, ranking.first_mut())
+            {
+                *rank = Rank { step, compared: compared(step, first, best) };
+            }
+            let step = step.unwrap_or(decision.why);
+            let compared = before.and_then(|before| compared(step, best, before));
+            ranking.push((best, Rank { step, compared }));
+            lost = decision.lost;
+            left.retain(|candidate| candidate.index != best);
+            if ranking.len() >= RANKED {
+                break;
+            }
+        }
+        lost.sort_by_key(|(index, step)| (std::cmp::Reverse(*step), *index));
+        let rest = lost.into_iter().filter(|_| !left.is_empty());
+        ranking.extend(rest.map(|(index, step)| (index, Rank { step, compared: None })));
+        ranking
     }
 
-    fn explain_path(&self, index: usize, path: &Path, entry: &Entry<'_>) -> PathExplanation {
+    fn explain_path(
+        &self,
+        index: usize,
+        path: &Path,
+        entry: &Entry<'_>,
+        ranking: &Ranking,
+    ) -> PathExplanation {
         let received = self.interner.attributes(path.received);
         let accepted = path.accepted().ok().map(|set| self.interner.attributes(set));
+        let rank = ranking.iter().find(|(ranked, _)| *ranked == index);
         PathExplanation {
             peer: self.name_of(path.key.source),
+            address: self.peers.get(&path.key.source).map(|peer| peer.config.address),
             path_id: path.key.path_id,
             import: self.import_reason(path, &entry.prefix, &received, accepted.as_ref()),
             accepted,
             received,
             stale: path.stale,
             usage: usage(index, path, entry.decision.as_ref()),
+            rank: rank.map(|(_, rank)| rank.clone()),
         }
     }
 
@@ -91,34 +150,66 @@ impl Speaker {
     /// Says what a peer is told, or why not.
     fn explain_export(
         &self,
-        peer: PeerId,
-        group: &UpdateGroup,
-        id: SlotId,
+        id: PeerId,
+        slot: SlotId,
         entry: &Entry<'_>,
         order: &[usize],
         out: &mut Vec<Announcement>,
     ) {
-        let Some(name) = self.name_of(peer) else { return };
+        let Some(name) = self.name_of(id) else { return };
+        let silent = |reason: String| Announcement {
+            peer: name.clone(),
+            path: None,
+            path_id: 0,
+            attributes: None,
+            reason,
+            told: false,
+        };
+        let group = match self.listener(id, entry) {
+            Ok(group) => group,
+            Err(why) => return out.push(silent(why)),
+        };
         let several = group.key.add_path.contains(entry.prefix.family());
-        let best = entry.decision.as_ref().and_then(|decision| decision.used.first());
+        let used = entry.decision.iter().flat_map(|decision| &decision.used);
+        let best = used.clone().next();
+        let lost = entry.decision.iter().flat_map(|decision| &decision.lost);
+        let usable: Vec<usize> = used.chain(lost.map(|(index, _)| index)).copied().collect();
+        if usable.is_empty() {
+            return out.push(silent("no path is usable".to_owned()));
+        }
         for (place, index) in order.iter().enumerate() {
             let Some(path) = entry.paths.get(*index) else { continue };
-            let usable = entry.decision.as_ref().is_some_and(|decision| {
-                let lost = decision.lost.iter().any(|(lost, _)| lost == index);
-                lost || decision.used.contains(index)
-            });
-            if !usable || !several && best != Some(index) {
+            if !usable.contains(index) || !several && best != Some(index) {
                 continue;
             }
             let path_id = if several { path.local_id() } else { 0 };
-            let result = self.export_of(peer, group, &entry.prefix, path);
+            let result = self.export_of(id, group, &entry.prefix, path);
             let (attributes, reason) = match result {
                 Ok((attributes, rule)) => (Some(attributes), rule),
                 Err(why) => (None, why),
             };
-            let told = group.has_told(peer, id, path_id);
-            let peer = name.clone();
-            out.push(Announcement { peer, path: place, path_id, attributes, reason, told });
+            let told = group.has_told(id, slot, path_id);
+            let (peer, path) = (name.clone(), Some(place));
+            out.push(Announcement { peer, path, path_id, attributes, reason, told });
+        }
+    }
+
+    /// Returns the group of a peer that may hear of the prefix; otherwise why it does not.
+    fn listener(&self, id: PeerId, entry: &Entry<'_>) -> Result<&UpdateGroup, String> {
+        let group = self.groups.iter().find(|group| group.has(id));
+        match (group, self.peers.get(&id)) {
+            (Some(group), _) if group.key.families.contains(entry.prefix.family()) => Ok(group),
+            (Some(_), _) => {
+                Err(format!("{} is not exchanged in the session", entry.prefix.family()))
+            }
+            (None, Some(peer)) if peer.state != State::Established => {
+                let state = peer.state;
+                Err(match &peer.last_error {
+                    Some(error) => format!("no session ({state}: {error})"),
+                    None => format!("no session ({state})"),
+                })
+            }
+            _ => Err("the session has just begun".to_owned()),
         }
     }
 
@@ -130,7 +221,7 @@ impl Speaker {
         path: &Path,
     ) -> Result<(PathAttributes, String), String> {
         if path.key.source == peer {
-            return Err("it is from this peer".to_owned());
+            return Err("it is from this peer (split horizon)".to_owned());
         }
         let set = path.accepted().map_err(|_| "not accepted".to_owned())?;
         let attributes = self.interner.attributes(set);
@@ -151,7 +242,7 @@ impl Speaker {
             return FibState::Restarting;
         }
         if !entry.next_hops.is_empty() {
-            return FibState::Told(entry.next_hops.to_vec());
+            return self.fib.state(&entry.prefix, entry.next_hops.to_vec());
         }
         match paths.first().map(|path| (&path.usage, &path.peer)) {
             Some((Usage::Best(_) | Usage::Multipath, None)) => FibState::Local,
@@ -159,4 +250,32 @@ impl Speaker {
             _ => FibState::NoPath,
         }
     }
+}
+
+/// What a step looks at, in words; none where there is nothing to show.
+fn measure(step: Why, candidate: &Candidate<'_>) -> Option<String> {
+    let attributes = candidate.attributes;
+    Some(match step {
+        Why::LocalPref => match attributes.attributes().local_pref {
+            None => format!("{DEFAULT_LOCAL_PREF} (none was sent)"),
+            Some(local_pref) => local_pref.to_string(),
+        },
+        Why::AsPathLength => attributes.path_length.to_string(),
+        Why::Origin => attributes.origin.to_string(),
+        Why::Med => attributes.med.to_string(),
+        Why::PeerType => match candidate.from.peer_type {
+            Some(PeerType::External) => "external",
+            Some(PeerType::Internal) => "internal",
+            None => "local",
+        }
+        .to_owned(),
+        Why::RouterId => {
+            let originator = attributes.originator.map(|id| crate::RouterId(id.get()));
+            originator.unwrap_or(candidate.from.router_id).to_string()
+        }
+        Why::ClusterList => attributes.clusters.to_string(),
+        Why::PeerAddress => candidate.from.address.to_string(),
+        Why::PathId => candidate.path_id.to_string(),
+        Why::OnlyPath | Why::LongLivedStale | Why::LocalOrigin => return None,
+    })
 }

@@ -40,7 +40,9 @@ impl Speaker {
             if self.config.fib
                 && let (Some(next_hops), Some(prefix)) = (outcome.fib, self.rib.prefix(*id))
             {
-                self.outputs.push_back(Output::Fib(FibUpdate { prefix, next_hops }));
+                let update = FibUpdate { prefix, next_hops };
+                self.fib.told(&update);
+                self.outputs.push_back(Output::Fib(update));
             }
             if outcome.chosen {
                 chosen.push(*id);

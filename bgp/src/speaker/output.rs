@@ -82,6 +82,15 @@ pub struct FibUpdate {
     pub next_hops: Arc<[FibNextHop]>,
 }
 
+/// What the writer of kernel routes made of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FibOutcome {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Why the kernel does not have the route; none: it has it.
+    pub refused: Option<String>,
+}
+
 /// One way out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FibNextHop {

@@ -27,6 +27,7 @@ impl Speaker {
             restarting: self.restart.is_some(),
             prefixes: self.rib.len(),
             attribute_sets: self.interner.len(),
+            routes_refused: self.fib.refused(),
             peers,
             rib,
         }

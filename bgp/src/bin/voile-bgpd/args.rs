@@ -64,7 +64,7 @@ Examples:
   voile-bgpd show peer leaf1
   voile-bgpd show routes
   voile-bgpd show routes 10.244.7.0/24 -o json
-  voile-bgpd show route 10.244.7.0/24
+  voile-bgpd show route 10.244.7.9
   voile-bgpd show all -o json | jq .peers[].lastError")]
     Show {
         #[command(subcommand)]
@@ -122,10 +122,16 @@ enum What {
         /// Only this prefix and those within
         prefix: Option<bgp::Prefix>,
     },
-    /// One prefix: which step of the decision and which rules made it what it is, and who is told
+    /// One prefix: which step of the decision and which rules made it what it is, who is told, and what the kernel has
+    #[command(after_help = "\
+Examples:
+  voile-bgpd show route 10.244.7.0/24      this prefix
+  voile-bgpd show route 10.244.7.9         the prefix that packets to this address follow
+  voile-bgpd show route 10.244.7.9 -o wide with every attribute, and what import and export changed")]
     Route {
-        /// The prefix
-        prefix: bgp::Prefix,
+        /// The prefix, or an address
+        #[arg(value_name = "PREFIX|ADDRESS", value_parser = destination)]
+        destination: String,
     },
     /// Everything
     All,
@@ -134,7 +140,18 @@ enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Table,
+    /// More of it, for `route`
+    Wide,
     Json,
+}
+
+fn destination(text: &str) -> Result<String, String> {
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    match text.parse::<bgp::Prefix>() {
+        Ok(prefix) => Ok(prefix.to_string()),
+        Err(_) if is_address => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What to do.
@@ -156,9 +173,9 @@ impl Args {
             Some(Command::Check { config }) => Action::Check(config),
             Some(Command::Show { what, output, socket }) => {
                 let json = output == Output::Json;
-                if let What::Route { prefix } = what {
-                    let request = Request::Route { prefix: prefix.to_string() };
-                    return Action::Ask { socket, request, view: View::Route { json } };
+                if let What::Route { destination } = what {
+                    let request = Request::Route { prefix: destination };
+                    return Action::Ask { socket, request, view: View::Route { output } };
                 }
                 let view = match what {
                     What::Peers => View::Peers { json },

@@ -1,14 +1,17 @@
 //! The status socket: one line of JSON asks, one JSON value answers. Whoever asks nothing gets the whole state.
 
 use std::{
+    net::IpAddr,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
 use bgp::{
+    MalformedPrefix,
     driver::{Handle, Stopped},
     mrt,
+    report::RouteReport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -89,15 +92,7 @@ async fn handle_request(request: Request, handle: &Handle) -> Result<Value, Stop
             let digits: String = dump.iter().map(|byte| format!("{byte:02x}")).collect();
             json!({ "mrt": digits })
         }
-        Request::Route { prefix } => match prefix.parse() {
-            Ok(prefix) => match handle.explain(prefix).await? {
-                Some(explanation) => status::explanation(&explanation),
-                None => json!({
-                    "error": format!("there is no path to {prefix}; see `show routes` for what there is")
-                }),
-            },
-            Err(error) => json!({ "error": error.to_string() }),
-        },
+        Request::Route { prefix } => route(&prefix, handle).await?,
         Request::Refresh { peer } => match handle.refresh(&peer).await? {
             true => json!({ "done": format!("asked {peer} to send everything again") }),
             false => json!({
@@ -108,6 +103,24 @@ async fn handle_request(request: Request, handle: &Handle) -> Result<Value, Stop
             true => json!({ "done": format!("reset {peer}") }),
             false => json!({ "error": format!("there is no peer '{peer}'; see `show peers`") }),
         },
+    })
+}
+
+/// Explains a prefix, or the one that an address lies in.
+async fn route(destination: &str, handle: &Handle) -> Result<Value, Stopped> {
+    let explanation = match (destination.parse::<IpAddr>(), destination.parse()) {
+        (Ok(address), _) => handle.explain_address(address).await?,
+        (Err(_), Ok(prefix)) => handle.explain(prefix).await?,
+        (Err(_), Err(error)) => {
+            let error: MalformedPrefix = error;
+            return Ok(json!({ "error": error.to_string() }));
+        }
+    };
+    Ok(match explanation {
+        Some(explanation) => json!(RouteReport::from(&explanation)),
+        None => json!({
+            "error": format!("there is no path to {destination}; see `show routes` for what there is")
+        }),
     })
 }
 

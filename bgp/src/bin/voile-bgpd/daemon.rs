@@ -117,13 +117,13 @@ impl Daemon {
                             let delay = if restarting { SWEEP_DELAY } else { Duration::ZERO };
                             sweep_at = Some(Instant::now() + delay);
                         }
-                        self.routes.apply(batch)?;
+                        self.routes.apply(batch, &self.speaker)?;
                     }
                     None => anyhow::bail!("the speaker stopped"),
                 },
                 () = until(sweep_at) => {
                     sweep_at = None;
-                    self.routes.sweep()?;
+                    self.routes.sweep(&self.speaker)?;
                 }
                 count = events.recv_many(&mut batch, EVENTS) => {
                     if count == 0 {

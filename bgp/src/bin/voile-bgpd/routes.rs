@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use bgp::{
-    FibNextHop, InterfaceDown, Prefix,
+    FibNextHop, FibOutcome, InterfaceDown, Prefix,
     driver::{FibBatch, Handle},
 };
 use ipnet::IpNet;
-use kernel::{Event, Netlink, NextHop, Route, RouteTable, address, link, route};
+use kernel::{Event, Netlink, NextHop, Report, Route, RouteTable, address, link, route};
 
 /// Everything we know and want of the kernel.
 #[derive(Debug)]
@@ -59,11 +59,15 @@ impl Routes {
         Ok(networks)
     }
 
-    /// Writes a batch of the speaker's. Routes of a former run stay until [`Routes::sweep`].
-    pub(crate) fn apply(&mut self, batch: FibBatch) -> kernel::Result<()> {
+    /// Writes a batch of the speaker's, and tells it what became of it. Routes of a former run stay until
+    /// [`Routes::sweep`].
+    pub(crate) fn apply(&mut self, batch: FibBatch, speaker: &Handle) -> kernel::Result<()> {
         if !self.install {
             return Ok(());
         }
+        // What the kernel has already is not written again, and is well too.
+        let wanted = batch.updates.iter().filter(|update| !update.next_hops.is_empty());
+        let wanted: Vec<Prefix> = wanted.map(|update| update.prefix).collect();
         for update in batch.updates {
             let Some(network) = network(&update.prefix) else { continue };
             if update.next_hops.is_empty() {
@@ -76,23 +80,27 @@ impl Routes {
                 self.table.set(wanted);
             }
         }
-        self.write()
+        self.write(wanted, speaker)
     }
 
     /// Removes the routes of a former run that nobody announced again.
-    pub(crate) fn sweep(&mut self) -> kernel::Result<()> {
+    pub(crate) fn sweep(&mut self, speaker: &Handle) -> kernel::Result<()> {
         if !self.install {
             return Ok(());
         }
         self.table.allow_sweep(route::PROTOCOL_BGP);
-        self.write()
+        self.write(Vec::new(), speaker)
     }
 
-    fn write(&mut self) -> kernel::Result<()> {
-        if !self.table.is_dirty() {
-            return Ok(());
-        }
-        let report = self.table.apply(&self.netlink)?;
+    /// Writes the difference; tells the speaker what became of these prefixes, and of others that changed.
+    fn write(&mut self, told: Vec<Prefix>, speaker: &Handle) -> kernel::Result<()> {
+        let report = if self.table.is_dirty() {
+            self.table.apply(&self.netlink)?
+        } else {
+            Report::default()
+        };
+        // The speaker ends before we do only while stopping.
+        let _ = speaker.fib_outcomes(outcomes(told, &report));
         for (route, reason) in &report.failed {
             tracing::warn!(prefix = %route.prefix, %reason, "route not installed");
         }
@@ -107,7 +115,7 @@ impl Routes {
     pub(crate) fn clear(&mut self) -> kernel::Result<()> {
         self.table.replace_all(route::PROTOCOL_BGP, []);
         self.table.allow_sweep(route::PROTOCOL_BGP);
-        self.write()
+        self.table.apply(&self.netlink).map(drop)
     }
 
     /// Reads what happened; returns whether connected networks may have changed.
@@ -137,7 +145,7 @@ impl Routes {
             }
         }
         if self.install {
-            self.write()?;
+            self.write(Vec::new(), speaker)?;
         }
         Ok(changed)
     }
@@ -151,6 +159,20 @@ impl Routes {
         };
         let _ = speaker.interface_down(down);
     }
+}
+
+fn outcomes(told: Vec<Prefix>, report: &Report) -> Vec<FibOutcome> {
+    let mut answers: BTreeMap<Prefix, Option<String>> = BTreeMap::new();
+    answers.extend(told.into_iter().map(|prefix| (prefix, None)));
+    let of = |route: &Route| prefix(&route.prefix);
+    answers.extend(report.written.iter().filter_map(of).map(|prefix| (prefix, None)));
+    let pending = report.pending.iter().filter_map(|(route, interface)| {
+        Some((of(route)?, Some(format!("waits for the interface {interface}"))))
+    });
+    answers.extend(pending);
+    let failed = report.failed.iter();
+    answers.extend(failed.filter_map(|(route, why)| Some((of(route)?, Some(why.clone())))));
+    answers.into_iter().map(|(prefix, refused)| FibOutcome { prefix, refused }).collect()
 }
 
 fn is_global(address: IpAddr) -> bool {

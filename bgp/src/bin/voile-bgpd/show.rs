@@ -3,8 +3,10 @@
 use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, bail};
-use bgp::Prefix;
+use bgp::{Prefix, report::RouteReport};
 use serde_json::{Value, json};
+
+use crate::args::Output;
 
 /// What to print of an answer.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(crate) enum View {
         json: bool,
     },
     Route {
-        json: bool,
+        output: Output,
     },
     /// An MRT file, not printed but written.
     Dump {
@@ -68,8 +70,12 @@ impl View {
                     (false, _) => table(&ROUTE_HEAD, routes.iter().flat_map(|each| paths(each))),
                 }
             }
-            Self::Route { json: true } => format!("{answer:#}\n"),
-            Self::Route { json: false } => explanation(answer),
+            Self::Route { output: Output::Json } => format!("{answer:#}\n"),
+            Self::Route { output } => {
+                let report: RouteReport = serde_json::from_value(answer.clone())
+                    .context("the answer is of another version")?;
+                format!("{}\n{}", report.prefix, report.to_text(*output == Output::Wide))
+            }
             Self::Dump { file } => {
                 let bytes = bytes(answer["mrt"].as_str().unwrap_or_default());
                 std::fs::write(file, bytes)
@@ -204,58 +210,6 @@ fn paths(route: &Value) -> Vec<Vec<String>> {
         ]
     });
     rows.collect()
-}
-
-const PATH_HEAD: [&str; 8] =
-    ["PATH", "PEER", "NEXT HOP", "AS PATH", "LOCAL PREF", "USAGE", "WHY", "IMPORT"];
-const TOLD_HEAD: [&str; 5] = ["PEER", "PATH", "TOLD", "AS PATH", "WHY"];
-
-fn explanation(answer: &Value) -> String {
-    let mut text = format!("{}\n\n", word(&answer["prefix"]));
-    let rows = list(&answer["paths"]).iter().zip(1..).map(|(path, number)| {
-        let attributes = match &path["accepted"] {
-            Value::Null => &path["received"],
-            accepted => accepted,
-        };
-        let stale = if path["stale"] == true { " (stale)" } else { "" };
-        vec![
-            number.to_string(),
-            if path["peer"].is_null() { "local".into() } else { word(&path["peer"]) },
-            word(&attributes["nextHop"]),
-            filled(&attributes["asPath"]),
-            word(&attributes["localPref"]),
-            format!("{}{stale}", word(&path["usage"])),
-            word(&path["why"]),
-            word(&path["import"]),
-        ]
-    });
-    text += &table(&PATH_HEAD, rows);
-    let announcements = list(&answer["announcements"]);
-    text.push('\n');
-    if announcements.is_empty() {
-        text.push_str("No peer is told: none has a session, or no path is usable.\n");
-    } else {
-        let rows = announcements.iter().map(|each| {
-            let told = match (each["attributes"].is_null(), each["told"] == true) {
-                (true, _) => "no",
-                (false, true) => "yes",
-                (false, false) => "not yet",
-            };
-            let path = each["path"].as_u64().unwrap_or(0).saturating_add(1).to_string();
-            let as_path = filled(each.pointer("/attributes/asPath").unwrap_or(&Value::Null));
-            vec![word(&each["peer"]), path, told.to_owned(), as_path, word(&each["why"])]
-        });
-        text += &table(&TOLD_HEAD, rows);
-    }
-    text + &format!("\nKernel: {}\n", word(&answer["kernel"]))
-}
-
-/// A word; `-` for an empty one.
-fn filled(value: &Value) -> String {
-    match value.as_str() {
-        Some("") | None => "-".into(),
-        Some(text) => text.to_owned(),
-    }
 }
 
 /// Columns as wide as their widest cell; the last one is not padded.

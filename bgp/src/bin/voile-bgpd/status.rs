@@ -1,11 +1,8 @@
 //! The snapshot as JSON.
 
 use bgp::{
-    PathAttributes,
-    snapshot::{
-        Announcement, FibState, ImportReason, MessageCounters, PathExplanation, PeerSnapshot,
-        RibEntry, RouteExplanation, Snapshot, TransitionSnapshot, Usage,
-    },
+    report::{AttributesReport, usage},
+    snapshot::{MessageCounters, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot},
 };
 use serde_json::{Value, json};
 
@@ -17,6 +14,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> Value {
         "restarting": snapshot.restarting,
         "prefixes": snapshot.prefixes,
         "attributeSets": snapshot.attribute_sets,
+        "routesRefused": snapshot.routes_refused,
         "peers": snapshot.peers.iter().map(peer).collect::<Vec<_>>(),
         "routes": snapshot.rib.iter().map(entry).collect::<Vec<_>>(),
     })
@@ -80,7 +78,7 @@ fn entry(entry: &RibEntry) -> Value {
         .iter()
         .map(|path| {
             let (usage, why) = usage(&path.usage);
-            let mut value = attributes(&path.attributes);
+            let mut value = json!(AttributesReport::from(&path.attributes));
             if let Value::Object(fields) = &mut value {
                 fields.insert("peer".into(), json!(path.peer));
                 fields.insert("stale".into(), json!(path.stale));
@@ -91,84 +89,4 @@ fn entry(entry: &RibEntry) -> Value {
         })
         .collect();
     json!({ "prefix": entry.prefix.to_string(), "paths": paths })
-}
-
-/// One prefix with all reasons.
-pub(crate) fn explanation(route: &RouteExplanation) -> Value {
-    json!({
-        "prefix": route.prefix.to_string(),
-        "paths": route.paths.iter().map(path).collect::<Vec<_>>(),
-        "announcements": route.announcements.iter().map(announcement).collect::<Vec<_>>(),
-        "kernel": kernel(&route.fib),
-    })
-}
-
-fn path(path: &PathExplanation) -> Value {
-    let (usage, why) = usage(&path.usage);
-    json!({
-        "peer": path.peer,
-        "pathId": path.path_id,
-        "usage": usage,
-        "why": why,
-        "stale": path.stale,
-        "import": match &path.import {
-            ImportReason::Local => "originated here".to_owned(),
-            ImportReason::Accepted(rule) => format!("accepted: {rule}"),
-            ImportReason::Changed(rule) => format!("accepted with changes: {rule}"),
-            ImportReason::Rejected(rule) => format!("rejected: {rule}"),
-            ImportReason::BeforePolicy => "refused before policy".to_owned(),
-        },
-        "received": attributes(&path.received),
-        "accepted": path.accepted.as_ref().map(attributes),
-    })
-}
-
-fn announcement(announcement: &Announcement) -> Value {
-    json!({
-        "peer": announcement.peer,
-        "path": announcement.path,
-        "pathId": announcement.path_id,
-        "told": announcement.told,
-        "why": announcement.reason,
-        "attributes": announcement.attributes.as_ref().map(attributes),
-    })
-}
-
-fn kernel(state: &FibState) -> String {
-    match state {
-        FibState::Told(hops) => {
-            let hops: Vec<String> = hops.iter().map(|hop| hop.address.to_string()).collect();
-            format!("route via {}", hops.join(", "))
-        }
-        FibState::Local => "no route of ours: originated here".into(),
-        FibState::NoPath => "no route: no path is usable".into(),
-        FibState::Unreachable => "no route: the link of the next hop is down".into(),
-        FibState::Restarting => "unchanged until peers have sent their tables".into(),
-        FibState::Off => "not written (install-routes = false)".into(),
-    }
-}
-
-fn usage(usage: &Usage) -> (&'static str, Option<String>) {
-    match usage {
-        Usage::Best(why) => ("best", Some(why.to_string())),
-        Usage::Multipath => ("multipath", None),
-        Usage::Lost(why) => ("lost", Some(why.to_string())),
-        Usage::Unreachable => ("unreachable", Some("the link of the next hop is down".into())),
-        Usage::Rejected(why) => ("rejected", Some((*why).into())),
-    }
-}
-
-fn attributes(attributes: &PathAttributes) -> Value {
-    let standard = attributes.communities.iter().map(ToString::to_string);
-    let large = attributes.large_communities.iter().map(ToString::to_string);
-    json!({
-        "origin": attributes.origin.to_string(),
-        "asPath": attributes.as_path.to_string(),
-        "nextHop": attributes.next_hop.map(|next_hop| next_hop.address.to_string()),
-        "med": attributes.med,
-        "localPref": attributes.local_pref,
-        "communities": standard.chain(large).collect::<Vec<_>>(),
-        "originatorId": attributes.originator_id.map(|id| id.to_string()),
-        "clusterList": attributes.cluster_list.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
 }

@@ -1,0 +1,161 @@
+use expect_test::expect;
+
+use super::RouteReport;
+use crate::{
+    FibNextHop,
+    attr::{AsPath, Community, PathAttributes},
+    decision::Why,
+    snapshot::{
+        Announcement, FibState, ImportReason, PathExplanation, Rank, RouteExplanation, Usage,
+    },
+    types::Asn,
+};
+
+fn attributes(next_hop: &str, path: &[u32]) -> PathAttributes {
+    let next_hop: std::net::IpAddr = next_hop.parse().unwrap();
+    PathAttributes {
+        next_hop: Some(next_hop.into()),
+        as_path: AsPath(path.iter().map(|asn| Asn(*asn)).collect()),
+        ..PathAttributes::default()
+    }
+}
+
+fn path(peer: &str, received: PathAttributes) -> PathExplanation {
+    PathExplanation {
+        peer: Some(peer.to_owned()),
+        address: received.next_hop.map(|hop| hop.address),
+        path_id: 0,
+        accepted: Some(received.clone()),
+        received,
+        import: ImportReason::Accepted("no rule matched".to_owned()),
+        stale: false,
+        usage: Usage::Lost(Why::AsPathLength),
+        rank: None,
+    }
+}
+
+fn compared(step: Why, this: &str, other: &str) -> Option<Rank> {
+    Some(Rank { step, compared: Some((this.to_owned(), other.to_owned())) })
+}
+
+fn route() -> RouteExplanation {
+    let received = attributes("10.0.1.1", &[65001, 64602]);
+    let accepted = PathAttributes {
+        local_pref: Some(200),
+        communities: vec![Community(65001 << 16 | 7)],
+        ..received.clone()
+    };
+    let best = PathExplanation {
+        accepted: Some(accepted),
+        import: ImportReason::Changed("rule 2 of filter uplinks".to_owned()),
+        usage: Usage::Best(Why::LocalPref),
+        rank: compared(Why::LocalPref, "200", "100 (none was sent)"),
+        ..path("tor-a", received)
+    };
+    let second = PathExplanation {
+        rank: compared(Why::LocalPref, "100 (none was sent)", "200"),
+        ..path("tor-b", attributes("10.0.1.2", &[65001, 64602]))
+    };
+    let refused = PathExplanation {
+        accepted: None,
+        import: ImportReason::Rejected("rule 1 of filter uplinks".to_owned()),
+        usage: Usage::Rejected("import policy"),
+        stale: true,
+        ..path("10.0.1.3", attributes("10.0.1.3", &[65003, 65004, 64602]))
+    };
+    let told = |peer: &str, reason: &str, told: Option<&str>| Announcement {
+        peer: peer.to_owned(),
+        path: Some(0),
+        path_id: 0,
+        attributes: told.map(|hop| attributes(hop, &[64601, 65001, 64602])),
+        reason: reason.to_owned(),
+        told: told.is_some(),
+    };
+    RouteExplanation {
+        prefix: "10.244.7.0/24".parse().unwrap(),
+        paths: vec![best, second, refused],
+        announcements: vec![
+            told("tor-a", "it is from this peer (split horizon)", None),
+            told("tor-b", "rejected by export policy: no policy is configured (RFC 8212)", None),
+            told("node-with-a-long-name.example.com", "rule 3 of filter all", Some("10.0.1.9")),
+            Announcement {
+                path: None,
+                ..told("worker-2", "no session (Active: nothing listens on 10.0.0.2:179)", None)
+            },
+        ],
+        fib: FibState::Installed(vec![FibNextHop {
+            address: "10.0.1.1".parse().unwrap(),
+            interface: None,
+        }]),
+    }
+}
+
+#[test]
+fn the_report_fits_eighty_columns() {
+    let report = RouteReport::from(&route());
+    expect![[r#"
+        1.  from tor-a (10.0.1.1): BEST
+            route:  via 10.0.1.1, AS path 65001 64602, local preference 200, communities
+                    65001:7
+            why:    local preference: 200, path 2 has 100 (none was sent)
+            import: accepted with changes: rule 2 of filter uplinks (local preference
+                    none -> 200, community 65001:7 added)
+        2.  from tor-b (10.0.1.2): not used
+            route:  via 10.0.1.2, AS path 65001 64602
+            why:    local preference: 100 (none was sent), path 1 has 200
+            import: accepted: no rule matched
+        3.  from 10.0.1.3: REFUSED, stale
+            route:  via 10.0.1.3, AS path 65003 65004 64602
+            why:    import policy
+            import: rejected: rule 1 of filter uplinks
+        kernel:   installed via 10.0.1.1
+        told:
+          tor-a                           no   it is from this peer (split horizon)
+          tor-b                           no   rejected by export policy: no policy is
+                                          configured (RFC 8212)
+          node-with-a-long-name.example.com
+                                          yes  rule 3 of filter all
+          worker-2                        no   no session (Active: nothing listens on
+                                          10.0.0.2:179)
+    "#]]
+    .assert_eq(&report.to_text(false));
+    let widest = |text: String| text.lines().map(|line| line.chars().count()).max();
+    assert!(widest(report.to_text(false)) <= Some(80));
+    let wide = report.to_text(true);
+    let wide = wide.split_whitespace().collect::<Vec<_>>().join(" ");
+    let before = "before: via 10.0.1.1, AS path 65001 64602, local preference 100, origin igp";
+    assert!(wide.contains(before), "{wide}");
+    assert!(wide.contains("next hop 10.0.1.1 -> 10.0.1.9"), "{wide}");
+}
+
+#[test]
+fn what_the_kernel_has_is_said_in_words() {
+    let hops = vec![FibNextHop {
+        address: "fe80::1".parse().unwrap(),
+        interface: Some("eth0".to_owned()),
+    }];
+    let why = "another program's route has this prefix and metric".to_owned();
+    let states = [
+        FibState::Told(hops.clone()),
+        FibState::Refused { next_hops: hops, why },
+        FibState::Local,
+        FibState::NoPath,
+        FibState::Off,
+    ];
+    let lines = states.map(|fib| {
+        let report = RouteReport::from(&RouteExplanation { fib, paths: Vec::new(), ..route() });
+        report
+            .to_text(false)
+            .lines()
+            .take_while(|line| *line != "told:")
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    expect![[r#"
+        kernel:   not there yet: being written, via fe80::1 dev eth0
+        kernel:   NOT installed via fe80::1 dev eth0: another program's route has this           prefix and metric
+        kernel:   originated here: the way to it is not BGP's to write
+        kernel:   no route: no path is usable
+        kernel:   not looked after: this speaker writes no routes"#]]
+    .assert_eq(&lines.join("\n"));
+}
