@@ -2,7 +2,7 @@
 
 mod group;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 pub use self::group::{AcceptedAs, Members, PeerGroup};
 
@@ -39,6 +39,9 @@ pub struct SpeakerConfig {
     pub restart_time: Duration,
     /// Whether this is a restart with forwarding preserved: routes are chosen once peers have sent theirs.
     pub restarting: bool,
+    /// After a restart: the next hops of the routes that went on forwarding, if they are known. A peer that carried
+    /// nothing was down before, or nothing depends on it: it is waited for only once it shows up.
+    pub forwarding_via: Option<BTreeSet<IpAddr>>,
     /// How long a restart waits for peers at most (RFC 4724 §4.1, Selection_Deferral_Timer).
     pub deferral_time: Duration,
 }
@@ -57,6 +60,7 @@ impl SpeakerConfig {
             fib: true,
             restart_time: Duration::from_secs(120),
             restarting: false,
+            forwarding_via: None,
             deferral_time: Duration::from_secs(120),
         }
     }

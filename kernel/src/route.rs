@@ -161,6 +161,15 @@ impl Route {
         }
     }
 
+    /// Lists the routers that packets are sent to.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let next_hops = match &self.kind {
+            RouteKind::Unicast { next_hops } => next_hops.as_slice(),
+            _ => &[],
+        };
+        next_hops.iter().filter_map(|hop| hop.gateway)
+    }
+
     /// The same route from another protocol.
     #[must_use]
     pub fn with_protocol(self, protocol: u8) -> Self {

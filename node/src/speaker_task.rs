@@ -6,6 +6,7 @@ mod passwords;
 mod report;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -95,7 +96,7 @@ pub(crate) fn start<S: Store>(
         told: problems_sender,
         handle: handle_sender,
         routes: Some(routes_sender),
-        restarting: None,
+        left: OnceCell::new(),
         blocks: context.blocks.clone(),
     };
     tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
@@ -156,7 +157,8 @@ struct Conductor<S> {
     told: watch::Sender<Told>,
     handle: watch::Sender<Option<Handle>>,
     routes: Option<watch::Sender<u64>>,
-    restarting: Option<bool>,
+    /// The next hops of the routes of a former run; none if there were none.
+    left: OnceCell<Option<BTreeSet<IpAddr>>>,
     blocks: watch::Sender<BTreeSet<IpNet>>,
 }
 
@@ -236,8 +238,8 @@ impl<S: Store> Conductor<S> {
             return Ok(());
         };
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
-        let restarting = *self.restarting.get_or_insert_with(forwarding_went_on);
-        config.restarting = restarting;
+        config.forwarding_via = self.left.get_or_init(left_behind).clone();
+        config.restarting = config.forwarding_via.is_some();
         let origin = |origin| match origin {
             crate::peering::Origin::Mesh => api::PeerOrigin::NodeMesh,
             crate::peering::Origin::Node => api::PeerOrigin::NodePeer,
@@ -320,12 +322,14 @@ impl<S: Store> Conductor<S> {
     }
 }
 
-/// Whether routes of a former run are still in use: then peers are asked to bear with us (RFC 4724 §4.1).
-fn forwarding_went_on() -> bool {
-    let left = kernel::Netlink::open().and_then(|netlink| {
+/// Returns the next hops of routes of a former run that are still in use: then peers are asked to bear with us (RFC 4724
+/// §4.1).
+fn left_behind() -> Option<BTreeSet<IpAddr>> {
+    let routes = kernel::Netlink::open().and_then(|netlink| {
         kernel::route::list(&netlink, kernel::route::Filter::protocol(kernel::route::PROTOCOL_BGP))
     });
-    left.is_ok_and(|routes| !routes.is_empty())
+    let routes = routes.ok().filter(|routes| !routes.is_empty())?;
+    Some(routes.iter().flat_map(kernel::Route::gateways).collect())
 }
 
 /// Our blocks as they are, and each address of a local pod that is in none of them: it was borrowed from another node's

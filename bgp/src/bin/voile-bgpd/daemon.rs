@@ -44,9 +44,11 @@ pub(crate) async fn run(config: Config, path: &Path) -> anyhow::Result<()> {
         .context("cannot read the kernel's routes")?;
     let events = watch(Monitor::open().context("cannot watch the kernel")?);
     // Routes of a former run forward until peers have sent theirs again (RFC 4724).
-    let restarting = config.install_routes && routes.has_routes();
+    let forwarding_via = routes.left_behind();
+    let restarting = forwarding_via.is_some();
     let fib = config.install_routes;
-    let speaker_config = SpeakerConfig { restarting, fib, ..config.speaker.clone() };
+    let speaker_config =
+        SpeakerConfig { restarting, forwarding_via, fib, ..config.speaker.clone() };
     let options = Options { listen: config.listen.clone(), seed: seed() };
     let (speaker, fib) = driver::spawn(speaker_config, options)?;
     if let Some(socket) = &config.status_socket {

@@ -1,6 +1,9 @@
 //! The kernel's side: learned routes go in, connected networks and lost links come out.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use bgp::{
     FibNextHop, FibOutcome, InterfaceDown, Prefix,
@@ -32,9 +35,11 @@ impl Routes {
         Ok(routes)
     }
 
-    /// Says whether a former run left routes behind.
-    pub(crate) fn has_routes(&self) -> bool {
-        self.table.actual().next().is_some()
+    /// Returns the next hops of the routes that a former run left behind; none if there are no routes.
+    pub(crate) fn left_behind(&self) -> Option<BTreeSet<IpAddr>> {
+        let mut left = self.table.actual().peekable();
+        left.peek()?;
+        Some(left.flat_map(Route::gateways).collect())
     }
 
     fn reload_addresses(&mut self) -> kernel::Result<()> {

@@ -1,9 +1,13 @@
 //! Failures of graceful restart that operators of other speakers met, each as a story that must end well here.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::lab::{Lab, config, mesh_configs, peer};
-use crate::{Families, Shutdown, SpeakerConfig, State};
+use super::lab::{Lab, address, config, mesh_configs, peer, prefix};
+use crate::{
+    Asn, Families, PeerGroup, RouterId, Shutdown, SpeakerConfig, State, bfd,
+    config::{AcceptedAs, Members},
+    wire::{self, Capabilities, GracefulRestart, GracefulRestartFamily, Open},
+};
 
 fn again(asn: u32, neighbour: u32) -> SpeakerConfig {
     let mut config = SpeakerConfig { restarting: true, ..config(0, asn) };
@@ -26,6 +30,206 @@ fn a_dead_peer_does_not_delay_the_others() {
     assert!(lab.complete[0]);
     assert!(lab.peer(1, 0).stale.is_empty(), "r1 has our routes and End-of-RIB");
     assert_eq!(lab.fibs[1].len(), 1);
+}
+
+/// The routes in the kernel tell who was up: a peer that was down before, and that we only wait for, holds up nobody.
+#[test]
+fn a_passive_peer_that_was_down_before_is_not_waited_for() {
+    let mut lab = Lab::mesh(&[1, 2, 3], &[(0, 1), (0, 2)]);
+    lab.originate(1, "10.1.0.0/16");
+    lab.kill(2);
+    lab.run(5);
+    let mut configuration = SpeakerConfig { restarting: true, ..lab.speaker(0).config().clone() };
+    configuration.peers[1].passive = true;
+    for (via, complete) in [
+        (Some(vec![address(1)]), true),
+        // Nothing is known, the dead one carried traffic, or somebody who is no peer did.
+        (None, false),
+        (Some(vec![address(1), address(2)]), false),
+        (Some(vec![address(7)]), false),
+    ] {
+        lab.kill(0);
+        configuration.forwarding_via = via.map(BTreeSet::from_iter);
+        lab.start(0, configuration.clone());
+        lab.fibs[0].clear();
+        lab.run(3);
+        assert_eq!(lab.state(0, 1), State::Established);
+        assert_eq!(lab.complete[0], complete, "{:?}", configuration.forwarding_via);
+        assert_eq!(lab.fibs[0].len(), usize::from(complete));
+        lab.run(20);
+        assert!(lab.complete[0]);
+        assert_eq!(lab.fib(0), "10.1.0.0/16 via 10.0.0.2\n");
+    }
+}
+
+/// A member of a range that carried traffic is waited for although nobody knows it yet; one that did not is not.
+#[test]
+fn a_member_of_a_range_is_waited_for_if_it_carried_traffic() {
+    let range = |carried: bool| {
+        let mut config = SpeakerConfig { restarting: true, ..config(0, 1) };
+        config.groups.push(PeerGroup {
+            name: "rack".into(),
+            members: Members::Range(prefix("10.0.0.0/24")),
+            asns: AcceptedAs::External,
+            limit: 10,
+            template: peer(0, 0),
+        });
+        config.forwarding_via = Some(if carried { [address(1)].into() } else { BTreeSet::new() });
+        config
+    };
+    for carried in [true, false] {
+        let mut other = config(1, 2);
+        other.peers.push(peer(0, 1));
+        let mut lab = Lab::new(vec![range(carried), other]);
+        lab.originate(1, "10.1.0.0/16");
+        lab.latency.insert((1, 0), Duration::from_millis(500));
+        // Somebody else's words make the restart look at who is missing.
+        let now = lab.now;
+        lab.speaker(0).configure(range(carried), now);
+        lab.run_for(Duration::from_millis(400));
+        assert!(!lab.complete[0]);
+        lab.run(5);
+        assert!(lab.complete[0]);
+        assert_eq!(lab.fibs[0].len(), 1);
+    }
+}
+
+/// Flags of both sides in every OPEN: R only while it restarts, F for every family (calico#9575: wrong on a fifth of the
+/// nodes).
+#[test]
+fn the_flags_of_a_restart_say_what_is_true() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        peer.families = Families::BOTH;
+        peer.next_hop_ipv6 = Some("fd00::1".parse().unwrap());
+    });
+    let flags = |lab: &mut Lab, of: usize, seen_by: usize| {
+        let speaker = lab.speaker(seen_by);
+        let id = speaker.peer_named(&format!("r{of}")).unwrap();
+        let connection = speaker.peers.get(&id).unwrap().established.unwrap();
+        let open = speaker.connections.get(&connection).unwrap().their_open.clone().unwrap();
+        let graceful = open.capabilities.graceful_restart.unwrap();
+        (graceful.restarting, graceful.families(), graceful.forwarding())
+    };
+    lab.run(5);
+    assert_eq!(flags(&mut lab, 0, 1), (false, Families::BOTH, Families::NONE));
+    let configuration = SpeakerConfig { restarting: true, ..lab.speaker(0).config().clone() };
+    lab.kill(0);
+    lab.start(0, configuration);
+    lab.run(5);
+    assert_eq!(flags(&mut lab, 0, 1), (true, Families::BOTH, Families::BOTH));
+    // The one that did not restart went on forwarding, too, and does not say that it restarted.
+    assert_eq!(flags(&mut lab, 1, 0), (false, Families::BOTH, Families::BOTH));
+    // The session breaks when the restart is over.
+    lab.cut(0, 1);
+    lab.run(200);
+    lab.mend(0, 1);
+    lab.run(60);
+    assert_eq!(lab.state(0, 1), State::Established);
+    assert_eq!(flags(&mut lab, 0, 1), (false, Families::BOTH, Families::BOTH));
+}
+
+/// After an upgrade the peer preserves one family only, and says End-of-RIB for that one: nobody waits for the other.
+#[test]
+fn the_marker_of_a_family_that_is_not_preserved_is_not_waited_for() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        peer.families = Families::BOTH;
+        peer.next_hop_ipv6 = Some("fd00::1".parse().unwrap());
+    });
+    lab.run(5);
+    let configuration = SpeakerConfig { restarting: true, ..lab.speaker(0).config().clone() };
+    lab.kill(1);
+    lab.kill(0);
+    lab.start(0, configuration);
+    let mut open = Open {
+        asn: Asn(2),
+        hold_time: 90,
+        router_id: RouterId(2),
+        capabilities: Capabilities {
+            multiprotocol: vec![(1, 1), (2, 1)],
+            four_octet_as: Some(Asn(2)),
+            ..Capabilities::default()
+        },
+    };
+    open.capabilities.graceful_restart = Some(GracefulRestart {
+        restarting: false,
+        notification: false,
+        restart_time: 120,
+        families: vec![GracefulRestartFamily { afi: 1, safi: 1, forwarding: true }],
+    });
+    let now = lab.now;
+    let connection = lab.speaker(0).handle_accepted(address(0), address(1), now).unwrap();
+    let end_of_rib = [&[0xff; 16][..], &[0, 23, 2, 0, 0, 0, 0]].concat();
+    for message in [open.encode(), wire::keepalive(), end_of_rib.into()] {
+        lab.speaker(0).handle_received(connection, &message, now);
+    }
+    assert!(!lab.speaker(0).snapshot(false).restarting);
+}
+
+/// The FIB is emptied by somebody in the middle of a restart: what comes from peers then is told again in full.
+#[test]
+fn a_fib_that_was_flushed_during_a_restart_is_told_everything() {
+    let mut lab = Lab::pair(1, 2);
+    lab.originate(1, "10.1.0.0/16");
+    lab.run(5);
+    lab.kill(0);
+    lab.fibs[0].clear();
+    lab.start(0, again(1, 2));
+    lab.run(5);
+    assert!(lab.complete[0]);
+    assert_eq!(lab.fib(0), "10.1.0.0/16 via 10.0.0.2\n");
+}
+
+/// Two top-of-rack routers are reloaded one after the other, each without and with its forwarding: the node always has a
+/// way out, and both in the end.
+#[test]
+fn two_routers_reloaded_in_sequence_never_leave_a_node_alone() {
+    for preserved in [true, false] {
+        let mut lab = Lab::mesh(&[1, 2, 2], &[(0, 1), (0, 2)]);
+        let watch = |lab: &mut Lab, seconds: u64| {
+            for _ in 0..seconds * 20 {
+                lab.run_for(Duration::from_millis(50));
+                let kept = lab.fibs[0].values().next().map_or(0, Vec::len);
+                assert!(kept >= if preserved { 2 } else { 1 }, "{}", lab.fib(0));
+            }
+        };
+        for router in [1, 2] {
+            lab.originate(router, "0.0.0.0/0");
+        }
+        lab.run(5);
+        assert_eq!(lab.fib(0), "0.0.0.0/0 via 10.0.0.2 10.0.0.3\n");
+        for router in [1, 2] {
+            let configuration =
+                SpeakerConfig { restarting: preserved, ..lab.speaker(router).config().clone() };
+            lab.shutdown(router, Shutdown::Restart);
+            watch(&mut lab, 30);
+            lab.start(router, configuration);
+            lab.originate(router, "0.0.0.0/0");
+            watch(&mut lab, 30);
+        }
+        assert_eq!(lab.fib(0), "0.0.0.0/0 via 10.0.0.2 10.0.0.3\n");
+    }
+}
+
+/// Graceful restart hides a dead node: BFD knows better, and its word counts at once.
+#[test]
+fn a_dead_node_is_given_up_when_bfd_says_so() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        peer.bfd = Some(bfd::Config { strict: true, ..bfd::Config::default() });
+    });
+    lab.originate(1, "10.1.0.0/16");
+    lab.run(5);
+    lab.cut(0, 1);
+    let now = lab.now;
+    let down = bfd::Change {
+        from: bfd::State::Up,
+        to: bfd::State::Down,
+        diagnostic: bfd::Diagnostic::DETECTION_TIME_EXPIRED,
+        administrative: false,
+        control_plane_independent: false,
+    };
+    lab.speaker(0).handle_bfd("r1", &down, now);
+    lab.run_for(Duration::from_millis(1));
+    assert_eq!(lab.fibs[0].len(), 0);
 }
 
 /// The flag that says that forwarding went on was lost when the configuration was read again before peers were back, and
