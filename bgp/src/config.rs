@@ -180,6 +180,9 @@ pub struct PeerConfig {
     pub route_reflector_client: bool,
     /// How often our own AS may be in a received path.
     pub allow_own_as: usize,
+    /// Whether paths of an external peer must begin with its AS (RFC 4271 §6.3). A route server does not put its own
+    /// there (RFC 7947 §2.2.2.1): with [`Role::RouteServerClient`] nothing is asked of it.
+    pub enforce_first_as: bool,
     /// Most prefixes to accept from the peer; the session ends beyond it.
     pub max_prefixes: Option<usize>,
     /// Percentage of [`PeerConfig::max_prefixes`] that is warned about.
@@ -231,6 +234,7 @@ impl PeerConfig {
             next_hop_ipv6: None,
             route_reflector_client: false,
             allow_own_as: 0,
+            enforce_first_as: true,
             max_prefixes: None,
             max_prefixes_warning: 75,
             max_prefixes_wait: Some(Duration::from_secs(300)),
@@ -255,6 +259,7 @@ impl PeerConfig {
             next_hop_ipv6: other.next_hop_ipv6,
             route_reflector_client: other.route_reflector_client,
             allow_own_as: other.allow_own_as,
+            enforce_first_as: other.enforce_first_as,
             graceful_shutdown: other.graceful_shutdown,
             bfd: other.bfd,
             max_prefixes: other.max_prefixes,

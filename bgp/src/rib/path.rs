@@ -7,6 +7,7 @@ use crate::attr::AttrId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Rejection {
     OwnAs,
+    FirstAs,
     OwnOriginator,
     OwnCluster,
     NextHop,

@@ -163,6 +163,7 @@ impl Speaker {
         }
         if new.import != old.import
             || new.allow_own_as != old.allow_own_as
+            || new.enforce_first_as != old.enforce_first_as
             || new.graceful_shutdown != old.graceful_shutdown
         {
             self.reimport(id);

@@ -256,6 +256,9 @@ impl Speaker {
         if own.into_iter().flatten().any(|own| set.as_path.count(own) > config.allow_own_as) {
             return Err(Rejection::OwnAs);
         }
+        if !begins_with_peer(importer, set) {
+            return Err(Rejection::FirstAs);
+        }
         // RFC 4456 §8.
         if set.originator_id == Some(self.config.router_id) {
             return Err(Rejection::OwnOriginator);
@@ -308,6 +311,15 @@ fn usable_half<'a>(next_hop: &'a [u8], importer: &Importer) -> &'a [u8] {
     } else {
         next_hop
     }
+}
+
+/// RFC 4271 §6.3: the leftmost AS is that of an external peer. RFC 7606 §7.2: its routes count as withdrawn otherwise.
+fn begins_with_peer(importer: &Importer, set: &PathAttributes) -> bool {
+    let config = &importer.config;
+    let asked = importer.peer_type == PeerType::External
+        && config.enforce_first_as
+        && config.role != Some(Role::RouteServerClient);
+    !asked || set.as_path.0.first() == Some(&config.asn)
 }
 
 /// RFC 9234 §5, on receipt: refuses leaks; returns the AS to mark the route with.

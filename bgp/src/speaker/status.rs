@@ -96,6 +96,7 @@ impl Speaker {
 pub(super) fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
     if let Err(rejection) = path.accepted() {
         return Usage::Rejected(match rejection {
+            Rejection::FirstAs => "the path does not begin with the AS of the peer",
             Rejection::OwnAs => "our own AS is in the path",
             Rejection::OwnOriginator => "we originated it",
             Rejection::OwnCluster => "it passed our reflection cluster",

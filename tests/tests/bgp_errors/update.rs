@@ -289,6 +289,8 @@ fn base() -> Vec<Row> {
         row("7607 §2", "AS 0", V4("O 40020a 02 02 0000fdea 00000000 N L"), Withdrawn),
         row("9774 §3", "AS_SET", V4("O 40020c 02 01 0000fdea 01 01 00000007 N L"), Withdrawn),
         row("5065 §5.2", "confederation segment", V4("O 400206 03 01 0000fdea N L"), Withdrawn),
+        row("4271 §6.3", "first AS is another", V4("O 400206 02 01 00000007 N L"), Refused)
+            .internal(Accepted),
         row("4271 §9.1.2", "our own AS", V4("O 40020a 02 02 0000fdea 0000fde9 N L"), Refused),
         row(
             "4271 §5.1.2",

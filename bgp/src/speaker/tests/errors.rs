@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::lab::Lab;
-use crate::State;
+use crate::{Role, State, snapshot::Usage};
 
 /// An UPDATE with these attributes and prefixes, in hexadecimal.
 fn update(withdrawn: &str, attributes: &str, nlri: &str) -> Vec<u8> {
@@ -47,6 +47,46 @@ fn an_announcement_wins_over_a_withdrawal_in_one_message() {
     assert_eq!(lab.fibs[0].len(), 1);
     lab.inject(0, &update("10 0a01", "", ""));
     assert_eq!(lab.fibs[0].len(), 0);
+}
+
+/// RFC 4271 §6.3, 7606 §7.2: routes of a peer that hides itself count as withdrawn, unless it is a route server.
+#[test]
+fn a_path_must_begin_with_the_as_of_the_peer() {
+    let mut lab = Lab::pair(1, 2);
+    lab.run(5);
+    lab.inject(0, &update("", GOOD, "10 0a01 10 0a02"));
+    for path in ["400206 02010000 0003", "40020a 02020000 0003 0000 0002", "400200"] {
+        lab.inject(0, &update("", &format!("40010100 {path} 400304 0a000002"), "10 0a01"));
+        assert_eq!(lab.fib(0), "10.2.0.0/16 via 10.0.0.2\n", "{path}");
+        assert_eq!(lab.state(0, 1), State::Established);
+        let rib = lab.speaker(0).snapshot(true).rib;
+        let why = "the path does not begin with the AS of the peer";
+        assert_eq!(rib[0].paths[0].usage, Usage::Rejected(why), "{path}");
+    }
+    let mut config = lab.speaker(0).config().clone();
+    config.peers[0].enforce_first_as = false;
+    let now = lab.now;
+    lab.speaker(0).configure(config, now);
+    lab.run(1);
+    assert_eq!(lab.fibs[0].len(), 2);
+    assert_eq!(lab.state(0, 1), State::Established);
+}
+
+#[test]
+fn a_route_server_and_internal_peers_need_not_show_themselves() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        let client = peer.name == "r1";
+        peer.role = Some(if client { Role::RouteServerClient } else { Role::RouteServer });
+    });
+    lab.run(5);
+    lab.inject(0, &update("", "40010100 400206 02010000 0003 400304 0a000002", "10 0a01"));
+    assert_eq!(lab.fibs[0].len(), 1);
+    let mut lab = Lab::pair(1, 1);
+    lab.run(5);
+    let local_pref = "400504 00000064";
+    let attributes = format!("40010100 400206 02010000 0003 400304 0a000002 {local_pref}");
+    lab.inject(0, &update("", &attributes, "10 0a01"));
+    assert_eq!(lab.fibs[0].len(), 1);
 }
 
 #[test]

@@ -121,6 +121,7 @@ pub(super) struct PeerSection {
     next_hop_ipv6: Option<Text<Ipv6Addr>>,
     route_reflector_client: Option<Spanned<bool>>,
     allow_own_as: Option<usize>,
+    enforce_first_as: Option<bool>,
     max_prefixes: Option<Spanned<usize>>,
     max_prefixes_warning: Option<Spanned<u8>>,
     max_prefixes_wait: Option<Seconds>,
@@ -276,6 +277,7 @@ fn apply(section: &PeerSection, peer: &mut PeerConfig) {
     replace(&mut peer.add_path, section.add_path.map(AddPathMode::from));
     replace(&mut peer.local_pref, section.local_pref);
     replace(&mut peer.allow_own_as, section.allow_own_as);
+    replace(&mut peer.enforce_first_as, section.enforce_first_as);
     replace(&mut peer.next_hop, section.next_hop.map(NextHopMode::from));
     replace(&mut peer.families, section.families.as_ref().map(|names| families(names.get_ref())));
 }
