@@ -23,8 +23,8 @@ use tokio::{
 
 use crate::status;
 
-/// How long a reader may take to say what it wants.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a reader may take to say what it wants; one that ends its side at once does not wait.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest question.
 const LONGEST: u64 = 4096;
 
