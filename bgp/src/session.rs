@@ -496,6 +496,11 @@ impl Session {
         }
     }
 
+    /// Says whether the peer has been silent for too long.
+    pub(crate) fn is_expiring(&self, now: Instant) -> bool {
+        self.is_connected() && self.hold.is_some_and(|at| at <= now)
+    }
+
     /// RFC 9687 §3: eight minutes or twice the hold time.
     fn send_hold(&self) -> Option<Instant> {
         let hold_time = self.negotiated.as_ref()?.hold_time;

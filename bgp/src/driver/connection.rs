@@ -13,7 +13,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, Shutdown, recv, shutdown},
+};
 use tokio::{
     io::Interest,
     net::{TcpSocket, TcpStream},
@@ -64,6 +67,14 @@ struct Link {
     failed: Option<String>,
     watch_readable: Arc<Notify>,
     watch_writable: Arc<Notify>,
+}
+
+impl Link {
+    /// There is nothing left to read. A write that failed knows more about why.
+    fn ended(&self) -> Read {
+        let usual = || "peer closed the connection".to_owned();
+        Read::Closed(self.failed.clone().unwrap_or_else(usual))
+    }
 }
 
 /// What a read brought.
@@ -128,11 +139,7 @@ impl Connection {
             if read < wanted && read > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         let outcome = match (count, result) {
-            (Some(0), _) => {
-                let reason = link.failed.clone();
-                let usual = || "peer closed the connection".to_owned();
-                return Read::Closed(reason.unwrap_or_else(usual));
-            }
+            (Some(0), _) => return link.ended(),
             (Some(count), _) => Read::Bytes(count),
             (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
                 return Read::Closed(format!("connection failed: {error}"));
@@ -141,6 +148,17 @@ impl Connection {
         };
         link.watch_readable.notify_one();
         outcome
+    }
+
+    /// Reads once what lies in the kernel, whether or not its readiness was noticed yet.
+    pub(super) fn read_now(&self, buffer: &mut [u8]) -> Read {
+        let Some(link) = &self.link else { return Read::Nothing };
+        match recv(link.stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => link.ended(),
+            Ok(count) => Read::Bytes(count),
+            Err(Errno::EAGAIN | Errno::EINTR) => Read::Nothing,
+            Err(error) => Read::Closed(format!("connection failed: {error}")),
+        }
     }
 
     /// Says whether there is room for more.

@@ -113,6 +113,7 @@ impl Task {
                 if let Some(total) = self.refused.poll(time) {
                     self.speaker.set_refused_segments(total);
                 }
+                self.read_before_expiry(time);
                 self.speaker.handle_timeout(time);
             }
             self.drain_outputs();
@@ -175,7 +176,21 @@ impl Task {
 
     fn read(&mut self, connection: ConnectionId) {
         let Some(known) = self.connections.get(&connection) else { return };
-        match known.read(&mut self.buffer) {
+        let read = known.read(&mut self.buffer);
+        self.take(connection, read);
+    }
+
+    /// After a long stop what a peer said in time lies in the socket still: its silence was ours.
+    fn read_before_expiry(&mut self, time: Instant) {
+        for connection in self.speaker.expiring(time) {
+            let Some(known) = self.connections.get(&connection) else { continue };
+            let read = known.read_now(&mut self.buffer);
+            self.take(connection, read);
+        }
+    }
+
+    fn take(&mut self, connection: ConnectionId, read: Read) {
+        match read {
             Read::Bytes(count) => {
                 self.handled = self.handled.saturating_add(count);
                 let bytes = self.buffer.get(..count).unwrap_or_default();

@@ -98,3 +98,103 @@ async fn a_peer_that_does_not_read_is_cut_off() {
     tokio::time::timeout(Duration::from_secs(30), test).await.unwrap();
     speaker.shutdown(Shutdown::Final).await;
 }
+
+/// OPEN of a peer with a hold time of 3 s, and its first KEEPALIVE.
+fn greeting(asn: u8, capabilities: crate::wire::Capabilities) -> Vec<u8> {
+    let (asn, router_id) = (Asn(u32::from(asn)), RouterId(u32::from(asn)));
+    let open = crate::wire::Open { asn, hold_time: 3, router_id, capabilities };
+    [open.encode(), crate::wire::keepalive()].concat()
+}
+
+async fn connect(from: IpAddr, to: SocketAddr) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from, 0)).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+async fn until(handle: &Handle, fact: impl Fn(&crate::snapshot::Snapshot) -> bool) {
+    let wait = async {
+        while !fact(&handle.snapshot(false).await.unwrap()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+}
+
+/// A busy machine, a debugger, SIGSTOP: nothing of ours runs for longer than the hold time, while the peers go on speaking.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "it is the stop that is tested")]
+async fn after_a_long_stop_what_peers_said_meanwhile_counts_before_the_hold_timer() {
+    let port = 10_182;
+    let (mut config, options) = config(7, 8, port);
+    let template = PeerConfig { password: None, passive: true, ..config.peers.remove(0) };
+    let addresses: Vec<IpAddr> = (1..=8_u8).map(|index| [127, 77, 8, index].into()).collect();
+    for address in &addresses {
+        let peer = PeerConfig { name: address.to_string(), address: *address, ..template.clone() };
+        config.peers.push(peer);
+    }
+    let (speaker, _fib) = spawn(config, options.clone()).unwrap();
+    let mut streams = Vec::new();
+    for address in &addresses {
+        let stream = connect(*address, options.listen[0]).await;
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        io::Write::write_all(&mut stream, &greeting(8, Default::default())).unwrap();
+        streams.push(stream);
+    }
+    let all_up = |snapshot: &crate::snapshot::Snapshot| {
+        snapshot.peers.iter().all(|peer| peer.state == State::Established)
+    };
+    until(&speaker, all_up).await;
+    let peers = std::thread::spawn(move || {
+        for _ in 0..7 {
+            std::thread::sleep(Duration::from_millis(700));
+            for stream in &mut streams {
+                let _ = io::Write::write_all(stream, &crate::wire::keepalive());
+            }
+        }
+        streams
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let snapshot = speaker.snapshot(false).await.unwrap();
+        let errors = snapshot.peers.iter().filter_map(|peer| peer.last_error.as_deref());
+        assert_eq!(errors.collect::<Vec<_>>(), Vec::<&str>::new());
+        assert!(all_up(&snapshot));
+    }
+    drop(peers.join().unwrap());
+}
+
+/// A peer that closes with unread bytes resets the connection right behind its NOTIFICATION: its words count, not the reset.
+#[tokio::test]
+async fn last_words_are_heard_although_the_connection_is_reset_behind_them() {
+    let port = 10_183;
+    let (mut config, options) = config(9, 10, port);
+    config.peers[0].password = None;
+    config.peers[0].passive = true;
+    config.peers[0].idle_hold = Duration::from_millis(1);
+    config.peers[0].idle_hold_max = Duration::from_millis(1);
+    let address = config.peers[0].address;
+    let (speaker, _fib) = spawn(config, options.clone()).unwrap();
+    for number in 0..2000_u32 {
+        let prefix = format!("10.{}.{}.0/24", number / 256, number % 256).parse().unwrap();
+        speaker.originate(prefix, LocalRoute::default()).unwrap();
+    }
+    for round in 0..40 {
+        let mut stream = connect(address, options.listen[0]).await;
+        stream.set_zero_linger().unwrap();
+        let greeting = greeting(10, Default::default());
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &greeting).await.unwrap();
+        until(&speaker, |snapshot| snapshot.peers[0].state == State::Established).await;
+        let cease = crate::wire::Notification::cease(crate::wire::Cease::MaximumPrefixes);
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &cease.encode()).await.unwrap();
+        drop(stream);
+        until(&speaker, |snapshot| snapshot.peers[0].state != State::Established).await;
+        let error = speaker.snapshot(false).await.unwrap().peers.remove(0).last_error;
+        let expected = "received 6/1 maximum number of prefixes reached";
+        assert_eq!(error.as_deref(), Some(expected), "in round {round}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    speaker.shutdown(Shutdown::Final).await;
+}

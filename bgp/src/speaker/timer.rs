@@ -14,6 +14,14 @@ impl Speaker {
         [sessions, peers, restart].into_iter().flatten().min()
     }
 
+    /// Lists the connections whose peer has been silent for too long by `now`. Who may not have looked for a while reads
+    /// from them once more before [`Speaker::handle_timeout`].
+    pub fn expiring(&mut self, now: Instant) -> Vec<ConnectionId> {
+        let mut due = self.connections.due(now);
+        due.retain(|each| self.connections.get(each).is_some_and(|each| each.is_expiring(now)));
+        due
+    }
+
     /// Fires whatever is due at `now`. Calling it early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
