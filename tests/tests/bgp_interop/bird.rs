@@ -39,6 +39,11 @@ pub(crate) const SPEAKER: Speaker = Speaker {
         },
         Scenario { feature: scene::OUR_LIMIT, name: "our_limit", run: || scene::our_limit(start) },
         Scenario {
+            feature: scene::THEIR_LIMIT,
+            name: "their_limit",
+            run: || scene::their_limit(start),
+        },
+        Scenario {
             feature: scene::PATHS_RECEIVED,
             name: "paths_received",
             run: || scene::paths_received(start),
