@@ -22,6 +22,8 @@ const RECLAIM_AFTER: u64 = 60 * 1_000_000_000;
 
 /// How long a new block may take to show up in our own watch.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// How long a look at the watch may take that saves a read.
+const SHOWN_SOON: Duration = Duration::from_millis(100);
 /// Blocks that a node tries to claim one after the other when others are faster.
 const RACES: u8 = 64;
 /// Calico stops at the limit and does not borrow.
@@ -100,6 +102,10 @@ impl<S: Store> Worker<S> {
         let wanted = block::empty(&net, Some(&self.affinity), self.options.clock.now());
         let (mine, is_new) = match self.store.create(&wanted).await {
             Ok(stored) => (stored, true),
+            Err(StoreError::AlreadyExists { .. }) if self.is_shown_as_others(net).await => {
+                delete_as_read(&self.store, &claim).await?;
+                return Ok(false);
+            }
             Err(StoreError::AlreadyExists { .. }) => match self.load(net).await? {
                 // Ours already: a claim that died half-way, here or in a former life.
                 Some(stored) if stored.spec.affinity.as_deref() == Some(&self.affinity) => {
@@ -132,6 +138,15 @@ impl<S: Store> Worker<S> {
         self.claimed.insert(net, true);
         tracing::info!(block = %net, "claimed a block");
         Ok(true)
+    }
+
+    /// Returns whether our watch shows that a block that exists is not ours; it does in a moment, and saves a read.
+    async fn is_shown_as_others(&self, net: IpNet) -> bool {
+        let shown = |space: &Space| space.get(&net).is_some();
+        self.watches.space_becomes(shown, SHOWN_SOON).await
+            && self.watches.space(|space| {
+                space.get(&net).is_some_and(|seen| seen.affinity.as_deref() != Some(&self.affinity))
+            })
     }
 
     /// Writes a block of ours whose claim is not confirmed: whoever is about to delete it must notice.
