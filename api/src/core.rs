@@ -3,12 +3,17 @@
 //! Writing an object back with missing fields is the store's affair: it merges into what the server sent.
 
 mod flat;
+mod machine;
 mod network_policy;
 mod node;
 mod pod;
 mod service;
 
 pub use flat::{ConfigMap, EndpointSlice, Secret, ServiceAccount};
+pub use machine::{
+    MigrationState, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceSpec,
+    VirtualMachineInstanceStatus, VirtualMachineSpec,
+};
 pub use network_policy::{
     IpBlock, KubernetesNetworkPolicy, KubernetesNetworkPolicySpec, LabelSelector,
     LabelSelectorRequirement, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,

@@ -2,6 +2,7 @@
 
 mod assign;
 mod claim;
+mod machine;
 mod place;
 mod recover;
 mod release;
@@ -16,15 +17,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{IpamBlock, IpamHandle};
+use api::{IpamBlock, IpamHandle, Toggle};
 use ipnet::IpNet;
 use store::{Store, Stored};
 use tokio::{sync::mpsc, sync::oneshot, task::AbortHandle};
 
 use crate::{
-    AssignError, AssignRequest, AutoAssign, Clock, Family, affinity, block::Cooldown,
+    AssignError, AssignRequest, AutoAssign, Clock, Family, MachinePod, affinity, block::Cooldown,
     pool::Reservations,
 };
+use machine::MachineAsk;
 use watches::Watches;
 use wishes::Wish;
 
@@ -98,6 +100,9 @@ enum Command {
     Auto(AutoAssign, Reply<Vec<IpNet>>),
     Certain(AutoAssign, Vec<IpAddr>, Reply<Vec<IpNet>>),
     ReleaseHandle(String, Reply<Released>),
+    Machine(MachineAsk, Reply<Vec<IpNet>>),
+    MachineMoved(String, MachinePod, Reply<()>),
+    LeaveMachine(String, MachinePod, bool, Reply<Released>),
     ReleaseAddress(Address, Reply<Released>),
     EnsureBlock(Family, Reply<IpNet>),
     ClaimBlock(IpNet, Reply<IpNet>),
@@ -151,11 +156,16 @@ impl<S: Store> Allocator<S> {
     /// are: their owner manages them.
     pub async fn assign_for_pod(&self, request: AssignRequest) -> Result<Vec<IpAddr>, AssignError> {
         self.watches.ready().await?;
+        let machine = request.machine.clone();
         let (request, addresses) = match wishes::read(request, &self.watches)? {
             Wish::Assign(request, addresses) => (request, addresses),
             Wish::Given(addresses) => return Ok(addresses),
         };
-        let assigned = if addresses.is_empty() {
+        let assigned = if let Some(machine) = machine {
+            let wants = assign::wants(&request, &addresses);
+            let ask = MachineAsk { request, wants, is_target: machine.is_target() };
+            self.ask(|reply| Command::Machine(ask, reply)).await?
+        } else if addresses.is_empty() {
             self.auto_assign(request).await?
         } else {
             self.assign_ip(request, addresses).await?
@@ -166,6 +176,28 @@ impl<S: Store> Allocator<S> {
     /// Releases everything that a handle has. Releasing nothing is success.
     pub async fn release_by_handle(&self, handle: &str) -> Result<Released, AssignError> {
         self.ask(|reply| Command::ReleaseHandle(handle.to_owned(), reply)).await
+    }
+
+    /// Returns whether machines keep their addresses (`kubeVirtVMAddressPersistence`, on unless disabled).
+    pub async fn keeps_machine_addresses(&self) -> Result<bool, AssignError> {
+        self.watches.ready().await?;
+        let wanted = self.watches.configuration().kube_virt_vm_address_persistence;
+        Ok(wanted != Some(Toggle::Disabled))
+    }
+
+    /// Notes that a machine now runs in the pod that it was to migrate to.
+    pub async fn machine_moved(&self, handle: &str, pod: MachinePod) -> Result<(), AssignError> {
+        self.ask(|reply| Command::MachineMoved(handle.to_owned(), pod, reply)).await
+    }
+
+    /// Notes that a machine's pod is gone. Its addresses stay, unless the machine goes too and no other pod has them.
+    pub async fn leave_machine(
+        &self,
+        handle: &str,
+        pod: MachinePod,
+        machine_ends: bool,
+    ) -> Result<Released, AssignError> {
+        self.ask(|reply| Command::LeaveMachine(handle.to_owned(), pod, machine_ends, reply)).await
     }
 
     /// Releases one address, if it is still the allocation that is meant: of `handle`, made at `sequence` (where given).
@@ -262,6 +294,15 @@ impl<S: Store> Worker<S> {
             Command::ReleaseAddress(address, reply) => {
                 let _ = reply.send(self.release_address(&address).await);
             }
+            Command::Machine(ask, reply) => {
+                let _ = reply.send(self.assign_machine(&ask).await);
+            }
+            Command::MachineMoved(handle, pod, reply) => {
+                let _ = reply.send(self.machine_moved(&handle, &pod).await);
+            }
+            Command::LeaveMachine(handle, pod, machine_ends, reply) => {
+                let _ = reply.send(self.leave_machine(&handle, &pod, machine_ends).await);
+            }
             Command::EnsureBlock(family, reply) => {
                 let _ = reply.send(self.ensure_block(family).await);
             }
@@ -309,9 +350,11 @@ fn refuse(
         let error = error.clone();
         match command {
             Command::Auto(_, reply) | Command::Certain(_, _, reply) => drop(reply.send(Err(error))),
-            Command::ReleaseHandle(_, reply) | Command::ReleaseAddress(_, reply) => {
-                drop(reply.send(Err(error)));
-            }
+            Command::Machine(_, reply) => drop(reply.send(Err(error))),
+            Command::MachineMoved(_, _, reply) => drop(reply.send(Err(error))),
+            Command::ReleaseHandle(_, reply)
+            | Command::ReleaseAddress(_, reply)
+            | Command::LeaveMachine(_, _, _, reply) => drop(reply.send(Err(error))),
             Command::EnsureBlock(_, reply) | Command::ClaimBlock(_, reply) => {
                 drop(reply.send(Err(error)));
             }

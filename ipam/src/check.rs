@@ -1,13 +1,15 @@
 //! Cross-checks everything that is stored about addresses. Pure: objects in, findings out.
 
+mod services;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod};
+use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod, Service};
 use ipnet::IpNet;
 
-use crate::{affinity, block, ordinal};
+use crate::{affinity, block, machine, ordinal};
 
 /// Everything that the check reads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +21,7 @@ pub struct State<'a> {
     pub pools: &'a [IpPool],
     pub pods: &'a [Pod],
     pub nodes: &'a [Node],
+    pub services: &'a [Service],
 }
 
 /// Something wrong.
@@ -32,6 +35,7 @@ pub enum Finding {
     NotAllocated { address: IpAddr, pod: String },
     UsedOutsidePools { address: IpAddr, pod: String },
     SharedAddress { address: IpAddr, pods: Vec<String> },
+    SharedService { address: IpAddr, services: Vec<String> },
     HandleWithoutAddresses { handle: String, block: String },
     HandleMissing { handle: String, address: IpAddr },
     WrongCount { handle: String, block: String, stored: u32, actual: u32 },
@@ -54,10 +58,13 @@ impl fmt::Display for Finding {
                 write!(f, "{address} is used by {pod} and not allocated")
             }
             Self::UsedOutsidePools { address, pod } => {
-                write!(f, "{address} is used by pod {pod} and in no enabled pool")
+                write!(f, "{address} is used by {pod} and in no enabled pool")
             }
             Self::SharedAddress { address, pods } => {
                 write!(f, "{address} is used by several pods: {}", pods.join(", "))
+            }
+            Self::SharedService { address, services } => {
+                write!(f, "{address} is used by several services: {}", services.join(", "))
             }
             Self::HandleWithoutAddresses { handle, block } => {
                 write!(f, "handle {handle} has no addresses in block {block}")
@@ -100,6 +107,7 @@ pub fn check(state: &State<'_>) -> Vec<Finding> {
     check_handles(state, &blocks, &mut findings);
     check_pods(state, &blocks, &mut findings);
     check_tunnels(state, &blocks, &mut findings);
+    services::check(state, &blocks, &mut findings);
     findings.sort();
     findings.dedup();
     findings
@@ -256,12 +264,17 @@ fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut 
         .filter(|pool| !pool.spec.disabled)
         .filter_map(|pool| pool.spec.cidr.parse().ok())
         .collect();
-    let mut allocated = BTreeSet::new();
+    let (mut allocated, mut of_machines) = (BTreeSet::new(), BTreeSet::new());
     for (_, block) in blocks {
         for (address, owner) in block::assigned(&block.spec) {
             allocated.insert(address);
             let get = |key: &str| owner.secondary.get(key).map(String::as_str);
             let (Some(namespace), Some(pod)) = (get("namespace"), get("pod")) else { continue };
+            if get(machine::NAME).is_some() {
+                // It waits for its machine, and two pods have it while that migrates.
+                of_machines.insert(address);
+                continue;
+            }
             let pod = format!("{namespace}/{pod}");
             let used = users.get(&address).is_some_and(|pods| pods.contains(&pod));
             if !used {
@@ -276,18 +289,18 @@ fn check_pods(state: &State<'_>, blocks: &[(IpNet, &IpamBlock)], findings: &mut 
             findings.push(Finding::NotAllocated { address, pod });
         }
         if !enabled.iter().any(|pool| pool.contains(&address)) {
-            let pod = pods.first().cloned().unwrap_or_default();
+            let pod = format!("pod {}", pods.first().cloned().unwrap_or_default());
             findings.push(Finding::UsedOutsidePools { address, pod });
         }
-        if pods.len() > 1 {
+        if pods.len() > 1 && !of_machines.contains(&address) {
             findings.push(Finding::SharedAddress { address, pods });
         }
     }
 }
 
-/// Returns who uses which address: pods that run, and tunnels of nodes.
+/// Returns who uses which address: pods that run, tunnels of nodes, and services with a load balancer.
 #[must_use]
-pub fn users(pods: &[Pod], nodes: &[Node]) -> BTreeMap<IpAddr, Vec<String>> {
+pub fn users(pods: &[Pod], nodes: &[Node], services: &[Service]) -> BTreeMap<IpAddr, Vec<String>> {
     let mut users: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| !pod.spec.host_network && !is_over(pod)) {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -298,6 +311,10 @@ pub fn users(pods: &[Pod], nodes: &[Node]) -> BTreeMap<IpAddr, Vec<String>> {
     }
     for (address, node) in tunnel_addresses(nodes) {
         users.entry(address).or_default().push(format!("a tunnel of node {node}"));
+    }
+    for (address, names) in services::of_services(services) {
+        let names = names.into_iter().map(|name| format!("service {name}"));
+        users.entry(address).or_default().extend(names);
     }
     users
 }
@@ -376,6 +393,7 @@ mod tests {
             pools: &[IpPool::new("p", spec)],
             pods: &[pod, twin],
             nodes: &[Node::new("n1", api::NodeSpec::default())],
+            services: &[],
         });
         let mut text: String = findings.iter().map(|one| format!("{one}\n")).collect();
         text.push_str(&summary(&findings));

@@ -21,6 +21,7 @@
 mod apply;
 mod block;
 mod handle;
+mod machines;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -33,8 +34,9 @@ use api::{BlockAffinity, IpamBlock, IpamHandle, Node, Pod};
 use ipnet::IpNet;
 
 pub use apply::{Applied, apply};
+pub use machines::machines;
 
-use crate::{UnixNanos, block::Cooldown};
+use crate::{UnixNanos, block::Cooldown, machine};
 
 /// Everything that the collector looks at, of about one moment.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,14 @@ pub struct Inventory<'a> {
     pub pods: Vec<&'a Pod>,
     /// Virtual machines, as (namespace, name). `None`: nobody looked, and then their addresses are kept.
     pub machines: Option<&'a BTreeSet<(String, String)>>,
+}
+
+/// Returns whether an address belongs to a virtual machine: only then is there a reason to ask which machines there are.
+#[must_use]
+pub fn is_of_machine(owner: &api::AllocationAttribute) -> bool {
+    owner.secondary.contains_key(machine::NAME)
+        || owner.alternate_owner_attrs.contains_key(machine::NAME)
+        || verdict::waits_for_machine(owner)
 }
 
 /// How patient the collector is.

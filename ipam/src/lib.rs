@@ -1,7 +1,7 @@
 //! The allocator: which node has which block, which pod has which address.
 //!
 //! Arithmetic and rules are pure ([`ordinal`], [`block`], [`affinity`], [`pool`], [`space`], [`handle`],
-//! [`check`], [`reconcile`], [`collector`]);
+//! [`Machine`], [`check`], [`reconcile`], [`collector`]);
 //! [`Allocator`] holds the conversations with the datastore. The data is Calico's field for field, so that both can work
 //! on one pool. What it adds: a block that overlaps another of any size is refused, and requests that come together
 //! share one write.
@@ -15,6 +15,7 @@ pub mod collector;
 mod datastore;
 pub mod explain;
 pub mod handle;
+mod machine;
 pub mod ordinal;
 pub mod pool;
 pub mod reconcile;
@@ -26,4 +27,5 @@ pub mod wishes;
 pub use allocator::{Allocator, Options, Released};
 pub use clock::{Clock, UnixNanos};
 pub use handle::handle_id;
+pub use machine::{Machine, MachinePod};
 pub use request::{AssignError, AssignRequest, AutoAssign, Family, Owner};

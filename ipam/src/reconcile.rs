@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::IpamBlock;
 
-use crate::{block, clock::UnixNanos};
+use crate::{block, clock::UnixNanos, machine};
 
 /// Returns the handles to release: those that say they are pods of this node, are in no sandbox here, and are older than
 /// `grace` (a sandbox being set up has its address before it is known).
@@ -22,7 +22,9 @@ pub fn stale_handles(
     for (_, owner) in blocks.iter().flat_map(|one| block::assigned(&one.spec)) {
         let get = |key: &str| owner.secondary.get(key).map(String::as_str);
         let Some(handle) = &owner.handle_id else { continue };
-        let is_pod_here = get("node") == Some(node) && get("pod").is_some();
+        // A machine's address outlives its pod.
+        let is_pod_here =
+            get("node") == Some(node) && get("pod").is_some() && get(machine::NAME).is_none();
         if !is_pod_here || living.contains(handle) {
             continue;
         }
@@ -65,6 +67,7 @@ mod tests {
         give(&mut one, "alive", Owner::pod("n", "ns", "c"), 100);
         give(&mut one, "elsewhere", Owner::pod("m", "ns", "d"), 100);
         give(&mut one, "tunnel", Owner::tunnel("n", "vxlanTunnelAddress"), 100);
+        give(&mut one, "machine", Owner::pod("n", "ns", "f").with("vmi-name", "vm"), 100);
         give(&mut one, "both", Owner::pod("n", "ns", "e"), 100);
         give(&mut one, "both", Owner::pod("n", "ns", "e"), 1);
         let living = BTreeSet::from(["alive".to_owned()]);

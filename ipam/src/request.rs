@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use api::{AllocationAttribute, AllowedUse};
 use store::StoreError;
 
-use crate::clock::UnixNanos;
+use crate::{Machine, clock::UnixNanos};
 
 /// An address family.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -106,6 +106,8 @@ pub struct AssignRequest {
     pub namespace_labels: BTreeMap<String, String>,
     /// Addresses that the runtime asks for; empty means any.
     pub requested: Vec<IpAddr>,
+    /// The machine that the pod runs, where it keeps its addresses; the handle is the machine's then.
+    pub machine: Option<Machine>,
 }
 
 /// Why there is no address.
@@ -135,6 +137,14 @@ pub enum AssignError {
         name: &'static str,
         /// What is wrong.
         reason: String,
+    },
+    /// A machine is to move into a pod, and has no address to bring.
+    #[error(
+        "no address is assigned by handle {handle}; a live migration keeps the address of the pod that it leaves"
+    )]
+    Machine {
+        /// The machine's handle.
+        handle: String,
     },
     /// The datastore does not answer, or others won every race.
     #[error("{0}")]

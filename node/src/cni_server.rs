@@ -5,6 +5,7 @@
 
 mod add;
 mod in_flight;
+pub(crate) mod machines;
 pub(crate) mod remove;
 pub(crate) mod repair;
 

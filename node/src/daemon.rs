@@ -117,6 +117,7 @@ async fn run(args: Args) -> Result<()> {
     ));
     tasks.spawn(cni_server::remove::retry_releases(Arc::clone(&server)));
     tasks.spawn(cni_server::repair::run(Arc::clone(&server)));
+    tasks.spawn(cni_server::machines::receive(Arc::clone(&server)));
     let listener = cni_server::listen(&args.cni_socket)?;
     tasks.spawn(cni_server::serve(Arc::clone(&server), listener));
     let (journal, socket) = (Arc::clone(&server), args.cni_socket.clone());

@@ -37,6 +37,12 @@ pub(crate) struct Record {
     pub(crate) addresses: Vec<IpNet>,
     /// IPAM handle that holds the addresses.
     pub(crate) handle: String,
+    /// The machine that the pod runs or waits for; it keeps the addresses when the pod goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<ipam::Machine>,
+    /// The machine still runs elsewhere: no packet to it may come here yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) awaits_machine: bool,
     /// MTU given to the pod's interface.
     pub(crate) mtu: u32,
     /// Whether the shim has reported the veth as wired.
@@ -50,9 +56,10 @@ impl Record {
         id(&self.container_id, &self.ifname)
     }
 
-    /// Returns the addresses without their prefix length.
+    /// Returns the addresses that packets may come here for, without their prefix length.
     pub(crate) fn ips(&self) -> Vec<IpAddr> {
-        self.addresses.iter().map(IpNet::addr).collect()
+        let here = self.addresses.iter().filter(|_| !self.awaits_machine);
+        here.map(IpNet::addr).collect()
     }
 }
 
@@ -151,6 +158,8 @@ mod tests {
             host_interface: "cali0123456789a".into(),
             addresses: vec!["10.244.0.1/32".parse().unwrap()],
             handle: "k8s-pod-network.c1".into(),
+            machine: None,
+            awaits_machine: false,
             mtu: 1500,
             wired: true,
         }

@@ -57,6 +57,7 @@ pub(super) struct Taken<'a> {
     pub(super) handle: Option<&'a str>,
     pub(super) attributes: &'a BTreeMap<String, String>,
     pub(super) released_at: Option<&'a str>,
+    pub(super) is_of_machine: bool,
 }
 
 impl Block {
@@ -79,6 +80,7 @@ impl Block {
             handle: attribute.handle_id.as_deref(),
             attributes: &attribute.secondary,
             released_at: attribute.released_at.as_deref(),
+            is_of_machine: ipam::collector::is_of_machine(attribute),
         })
     }
 }
@@ -91,6 +93,9 @@ impl Taken<'_> {
             (Some(namespace), Some(pod)) => return format!("pod {namespace}/{pod}"),
             (None, Some(pod)) => return format!("pod {pod}"),
             _ => {}
+        }
+        if let (Some(namespace), Some(service)) = (attribute("namespace"), attribute("service")) {
+            return format!("service {namespace}/{service}");
         }
         let other = attribute("service").or_else(|| attribute("type")).or(self.handle);
         other.unwrap_or("nobody (no attributes)").to_owned()

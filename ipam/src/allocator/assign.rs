@@ -20,6 +20,15 @@ pub(super) enum Want {
     Certain(IpAddr),
 }
 
+impl Want {
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::Any(family) => family,
+            Self::Certain(address) => Family::of(address),
+        }
+    }
+}
+
 struct Job {
     request: AutoAssign,
     owner: AllocationAttribute,
@@ -214,19 +223,27 @@ fn holds(
 fn job(command: Command, now: crate::UnixNanos) -> Option<Job> {
     let (request, wants, reply) = match command {
         Command::Auto(request, reply) => {
-            let v4 = (0..request.num4).map(|_| (Want::Any(Family::V4), None));
-            let v6 = (0..request.num6).map(|_| (Want::Any(Family::V6), None));
-            let wants = v4.chain(v6).collect();
+            let wants = wants(&request, &[]);
             (request, wants, reply)
         }
         Command::Certain(request, addresses, reply) => {
-            let wants = addresses.into_iter().map(|one| (Want::Certain(one), None)).collect();
+            let wants = wants(&request, &addresses);
             (request, wants, reply)
         }
         _ => return None,
     };
     let owner = request.owner.attribute(&request.handle, now);
+    let wants = wants.into_iter().map(|want| (want, None)).collect();
     Some(Job { request, owner, reply, wants, failed: None })
+}
+
+/// Returns what a request wants: these addresses, or as many as it says when there are none.
+pub(super) fn wants(request: &AutoAssign, addresses: &[IpAddr]) -> Vec<Want> {
+    if !addresses.is_empty() {
+        return addresses.iter().map(|one| Want::Certain(*one)).collect();
+    }
+    let v4 = (0..request.num4).map(|_| Want::Any(Family::V4));
+    v4.chain((0..request.num6).map(|_| Want::Any(Family::V6))).collect()
 }
 
 fn open(jobs: &[Job]) -> Vec<Place> {

@@ -127,7 +127,7 @@ impl<S: Store> Worker<S> {
         Ok(freed.into_iter().map(|(address, _)| address).collect())
     }
 
-    async fn release_in(
+    pub(super) async fn release_in(
         &mut self,
         net: IpNet,
         wanted: impl Fn(IpAddr, &AllocationAttribute, Option<u64>) -> bool,

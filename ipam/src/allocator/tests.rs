@@ -4,6 +4,7 @@ mod budget;
 mod claims;
 mod crashes;
 mod golden;
+mod machines;
 mod model;
 mod pools;
 
@@ -94,6 +95,7 @@ async fn findings(store: &MemoryStore) -> Vec<String> {
         pools: &all::<IpPool>(store).await,
         pods: &all::<Pod>(store).await,
         nodes: &all::<Node>(store).await,
+        services: &[],
     };
     check::check(&state).iter().map(ToString::to_string).collect()
 }

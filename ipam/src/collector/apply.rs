@@ -7,7 +7,9 @@ use api::{AllocationAttribute, BlockAffinity, IpamHandle, Key, Node, Pod};
 use ipnet::IpNet;
 use store::{Store, StoreError, Stored};
 
-use super::{HandleRelease, HandleRepair, Inventory, ReleasePlan, verdict::Facts};
+use super::{
+    HandleRelease, HandleRepair, Inventory, ReleasePlan, is_of_machine, machines, verdict::Facts,
+};
 use crate::{
     Clock,
     block::{self, Cooldown},
@@ -142,7 +144,7 @@ fn is_of(owner: &AllocationAttribute, release: &HandleRelease) -> bool {
     owner.handle_id.as_deref() == Some(&release.handle)
 }
 
-/// Asks the datastore itself about the pods and nodes: a watch may be behind.
+/// Asks the datastore itself about pods, nodes and machines: a watch may be behind.
 async fn is_used<S: Store>(
     store: &S,
     owners: &[(IpAddr, AllocationAttribute)],
@@ -162,12 +164,14 @@ async fn is_used<S: Store>(
             }
         }
     }
-    // The plan was made knowing the machines; here only pods and nodes speak.
-    let machines = std::collections::BTreeSet::new();
+    let machines = match owners.iter().any(|(_, owner)| is_of_machine(owner)) {
+        true => machines(store).await?,
+        false => None,
+    };
     let inventory = Inventory {
         pods: pods.values().flatten().collect(),
         nodes: nodes.values().flatten().collect(),
-        machines: Some(&machines),
+        machines: machines.as_ref(),
         ..Inventory::default()
     };
     let facts = Facts::new(&inventory);

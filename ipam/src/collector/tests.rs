@@ -111,6 +111,7 @@ impl Cluster {
             pools: &self.all().await,
             pods: &self.all().await,
             nodes: &self.all().await,
+            services: &[],
         };
         check::check(&state).iter().map(ToString::to_string).collect()
     }

@@ -8,11 +8,20 @@ use api::{AllocationAttribute, Pod};
 
 use super::{Inventory, Rules};
 use crate::check::{is_over, known_addresses};
+use crate::{handle::machine_handle_id, machine};
 
 /// Keeps the addresses that Windows needs in every block.
 const WINDOWS_RESERVED: &str = "windows-reserved-ipam-handle";
 /// A virtual machine's address is kept at least so long: its definition may be on its way from one namespace to another.
 const MACHINE_FLOOR: Duration = Duration::from_secs(5 * 60);
+
+/// Part of the handle of every virtual machine.
+const MACHINE: &str = ".vmi.";
+
+/// Whether an address has no owner but the machine that its handle names: the machine is stopped.
+pub(super) fn waits_for_machine(owner: &AllocationAttribute) -> bool {
+    machine::is_free(owner) && owner.handle_id.as_deref().is_some_and(|id| id.contains(MACHINE))
+}
 
 /// How long to wait before an unused address goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +88,14 @@ impl<'a> Facts<'a> {
             let dead = dead?;
             return leak(format!("its node {dead} is gone"), Patience::Settle);
         }
+        if waits_for_machine(owner) {
+            let waits = self.machines?.iter().any(|(namespace, name)| {
+                let network = handle.split_once(MACHINE).map_or("", |(network, _)| network);
+                machine_handle_id(network, namespace, name) == handle
+            });
+            let why = "its virtual machine is gone".to_owned();
+            return if waits { None } else { leak(why, Patience::Machine) };
+        }
         let (Some(namespace), Some(pod)) = (get("namespace"), get("pod")) else { return None };
         let why = self.unused_by(namespace, pod, node, address)?;
         // During a live migration the target waits for the address.
@@ -86,7 +103,7 @@ impl<'a> Facts<'a> {
         if let (Some(namespace), Some(pod)) = (other("namespace"), other("pod")) {
             self.unused_by(namespace, pod, other("node"), address)?;
         }
-        if let Some(machine) = get("vmi-name") {
+        if let Some(machine) = get(machine::NAME) {
             let known = self.machines?;
             let exists = known.contains(&(namespace.to_owned(), machine.to_owned()));
             let why = format!("virtual machine {namespace}/{machine} is gone");

@@ -8,7 +8,7 @@ use cni::{
     spec::{CniError, code},
 };
 use felix::update::Update;
-use ipam::{AssignRequest, Owner};
+use ipam::{AssignRequest, Machine, Owner};
 use ipnet::IpNet;
 use store::{Store, StoreError};
 use tokio::time::Instant;
@@ -95,7 +95,10 @@ impl<S: Store> Server<S> {
         };
         let key = Key::namespaced(&pod.namespace, &pod.name);
         let object = self.find_pod(&key, pod.uid.as_deref()).await?;
-        let addresses = self.addresses(add, &key, &object, &handle).await?;
+        let machine = self.machine_of(&object).await?;
+        let handle = machine.as_ref().map_or(handle, |machine| machine.handle(&add.network));
+        let addresses = self.addresses(add, &object, &handle, machine.as_ref()).await?;
+        let awaits_machine = machine.as_ref().is_some_and(Machine::is_target);
         let record = Record {
             container_id: add.attachment.container_id.clone(),
             ifname: add.attachment.ifname.clone(),
@@ -106,6 +109,8 @@ impl<S: Store> Server<S> {
             host_interface: cni::host_interface_name(Some(pod), &add.attachment.container_id),
             addresses,
             handle,
+            machine,
+            awaits_machine,
             mtu: add.mtu.unwrap_or(self.mtu),
             wired: false,
         };
@@ -154,15 +159,17 @@ impl<S: Store> Server<S> {
     async fn addresses(
         &self,
         add: &Add,
-        key: &Key,
         pod: &Pod,
         handle: &str,
+        machine: Option<&Machine>,
     ) -> Result<Vec<IpNet>, CniError> {
+        let key = pod.key();
         let namespace = key.namespace.clone().unwrap_or_default();
+        let owner = Owner::pod(&self.context.node_name, &namespace, &key.name);
         let namespace_object = self.context.view.namespace(&namespace);
         let request = AssignRequest {
             handle: handle.to_owned(),
-            owner: Owner::pod(&self.context.node_name, &namespace, &key.name),
+            owner: machine.map_or(owner.clone(), |machine| machine.owner(owner)),
             pod_annotations: pod.meta().annotations.clone(),
             namespace_annotations: namespace_object
                 .as_ref()
@@ -172,6 +179,7 @@ impl<S: Store> Server<S> {
                 .map(|object| object.meta().labels.clone())
                 .unwrap_or_default(),
             requested: add.requested_ips.clone(),
+            machine: machine.cloned(),
         };
         let assigned = self.ipam.assign_for_pod(request).await.map_err(|error| {
             let code = if error.is_temporary() { code::TRY_AGAIN } else { code::IO_FAILURE };

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,7 +17,7 @@ use felix::update::Update;
 use serde_json::json;
 use store::{Store, StoreError};
 
-use super::{Server, endpoint_id};
+use super::{Server, endpoint_id, machines::Leave};
 use crate::endpoints::Record;
 
 /// How long DEL waits for the datastore before it leaves the release to later.
@@ -41,6 +42,19 @@ impl Releases {
     fn owe(&self, handle: &str) -> io::Result<()> {
         fs::create_dir_all(&self.dir)?;
         fs::File::create(self.dir.join(handle))?.sync_all()
+    }
+
+    /// Like [`Releases::owe`], of a machine's pod: the machine keeps its addresses.
+    fn owe_leave(&self, name: &str, leave: &Leave) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let mut file = fs::File::create(self.dir.join(name))?;
+        file.write_all(&serde_json::to_vec(leave)?)?;
+        file.sync_all()
+    }
+
+    /// Returns what a file says about a machine's pod; `None` for every other handle.
+    fn leave(&self, name: &str) -> Option<Leave> {
+        serde_json::from_slice(&fs::read(self.dir.join(name)).ok()?).ok()
     }
 
     fn paid(&self, handle: &str) {
@@ -85,8 +99,10 @@ impl<S: Store> Server<S> {
             };
             // An ADD that began after the list was made is not garbage, nor is another network's endpoint.
             let ours = |record: &Record| {
-                record.handle == ipam::handle_id(&gc.network, &record.container_id)
-                    && !self.in_flight.is_adding(&record.handle)
+                let handle = ipam::handle_id(&gc.network, &record.container_id);
+                let machine = record.machine.as_ref().map(|machine| machine.handle(&gc.network));
+                record.handle == machine.unwrap_or_else(|| handle.clone())
+                    && !self.in_flight.is_adding(&handle)
             };
             endpoints.iter().filter(|record| ours(record) && !valid(record)).cloned().collect()
         };
@@ -133,7 +149,25 @@ impl<S: Store> Server<S> {
     }
 
     pub(super) async fn release(&self, record: &Record) {
-        self.release_handle(&record.handle).await;
+        let Some(leave) = Leave::of(record) else {
+            return self.release_handle(&record.handle).await;
+        };
+        let name = record.id();
+        if let Err(error) = self.releases.owe_leave(&name, &leave) {
+            tracing::warn!(handle = record.handle, %error, "cannot write down that a machine's pod is gone; telling it at once");
+        }
+        match tokio::time::timeout(RELEASE_PATIENCE, self.leave(&leave)).await {
+            Ok(Ok(())) => self.releases.paid(&name),
+            Ok(Err(error)) => {
+                tracing::warn!(handle = record.handle, %error, "a machine's pod is gone; this will be told again")
+            }
+            Err(_) => {
+                tracing::warn!(
+                    handle = record.handle,
+                    "a machine's pod is gone; the datastore does not answer"
+                )
+            }
+        }
     }
 
     /// Releases now if the datastore answers in time, otherwise writes down that it is owed.
@@ -203,9 +237,13 @@ impl<S: Store> Server<S> {
 pub(crate) async fn retry_releases<S: Store>(server: Arc<Server<S>>) {
     loop {
         for handle in server.releases.owed() {
-            if let Ok(Ok(_)) =
-                tokio::time::timeout(RELEASE_PATIENCE, server.ipam.release_by_handle(&handle)).await
-            {
+            let pay = async {
+                match server.releases.leave(&handle) {
+                    Some(leave) => server.leave(&leave).await.is_ok(),
+                    None => server.ipam.release_by_handle(&handle).await.is_ok(),
+                }
+            };
+            if tokio::time::timeout(RELEASE_PATIENCE, pay).await == Ok(true) {
                 server.releases.paid(&handle);
             }
         }

@@ -1,10 +1,15 @@
 //! The leader's work: look, plan, apply, report; again and again.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use api::{
-    BlockAffinity, ClusterInformation, IpPool, IpReservation, IpamBlock, IpamHandle, Key,
-    KubeControllersConfiguration, Node, Pod, Resource,
+    BlockAffinity, ClusterInformation, IpPool, IpReservation, IpamBlock, IpamConfiguration,
+    IpamHandle, Key, KubeControllersConfiguration, Node, Pod, Resource,
 };
 use ipam::{
     Clock,
@@ -45,6 +50,7 @@ struct Watches {
     pods: Cache<Pod>,
     pools: Cache<IpPool>,
     reservations: Cache<IpReservation>,
+    configuration: Cache<IpamConfiguration>,
     cluster: Cache<ClusterInformation>,
     settings: Cache<KubeControllersConfiguration>,
 }
@@ -62,6 +68,7 @@ impl Watches {
             pods: follow(store),
             pools: follow(store),
             reservations: follow(store),
+            configuration: follow(store),
             cluster: follow(store),
             settings: follow(store),
         }
@@ -76,6 +83,7 @@ impl Watches {
             ("Nodes", self.nodes.status()),
             ("Pods", self.pods.status()),
             ("IPPools", self.pools.status()),
+            ("IPAMConfiguration", self.configuration.status()),
             ("ClusterInformation", self.cluster.status()),
             ("KubeControllersConfiguration", self.settings.status()),
         ];
@@ -91,6 +99,13 @@ impl Watches {
             "the datastore is locked: ClusterInformation default has datastoreReady: false"
                 .to_owned()
         })
+    }
+
+    /// `ipCooldownSeconds`; absent means none.
+    fn cooldown(&self) -> Duration {
+        let stored = self.configuration.get(&Key::cluster("default"));
+        let seconds = stored.and_then(|stored| stored.spec.ip_cooldown_seconds);
+        Duration::from_secs(seconds.unwrap_or_default().into())
     }
 
     /// `leakGracePeriod`; absent means the default, 0 means never.
@@ -158,11 +173,26 @@ impl<S: Store> Collector<S> {
     }
 
     fn rules(&self) -> Rules {
-        let mut rules = Rules::default();
+        let mut rules = Rules { cooldown: self.watches.cooldown(), ..Rules::default() };
         if let Some(grace) = self.grace.or_else(|| self.watches.grace()) {
             rules.grace = Some(grace).filter(|grace| !grace.is_zero());
         }
         rules
+    }
+
+    /// Asks which virtual machines there are when one has an address. `None`: nobody knows, and their addresses are kept.
+    async fn machines(
+        &self,
+        blocks: &[Arc<Stored<IpamBlock>>],
+    ) -> Option<BTreeSet<(String, String)>> {
+        let mut owners = blocks.iter().flat_map(|block| &block.spec.attributes);
+        if !owners.any(collector::is_of_machine) {
+            return None;
+        }
+        collector::machines(&self.store).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "virtual machines cannot be read; their addresses are kept");
+            None
+        })
     }
 
     /// One look; returns whether there was something to look at.
@@ -175,13 +205,14 @@ impl<S: Store> Collector<S> {
         let (blocks, affinities) = (watches.blocks.list(), watches.affinities.list());
         let (handles, nodes) = (watches.handles.list(), watches.nodes.list());
         let pods = watches.pods.list();
+        let machines = self.machines(&blocks).await;
         let inventory = Inventory {
             blocks: blocks.iter().map(inner).collect(),
             affinities: affinities.iter().map(inner).collect(),
             handles: handles.iter().map(inner).collect(),
             nodes: nodes.iter().map(inner).collect(),
             pods: pods.iter().map(inner).collect(),
-            machines: None,
+            machines: machines.as_ref(),
         };
         let now = self.clock.now();
         let (next, plan) = collector::plan(&inventory, seen, now, &self.rules());
@@ -214,7 +245,7 @@ impl<S: Store> Collector<S> {
     }
 }
 
-fn inner<R>(stored: &std::sync::Arc<Stored<R>>) -> &R {
+fn inner<R>(stored: &Arc<Stored<R>>) -> &R {
     stored
 }
 

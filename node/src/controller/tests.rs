@@ -58,6 +58,7 @@ impl Cluster {
             namespace_annotations: Default::default(),
             namespace_labels: Default::default(),
             requested: Vec::new(),
+            machine: None,
         };
         let addresses = allocator.assign_for_pod(request).await.unwrap();
         if lives {

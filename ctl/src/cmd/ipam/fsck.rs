@@ -1,9 +1,9 @@
 //! `voilectl ipam check`: blocks, claims, handles, pools, nodes and pods compared with each other.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::Result;
-use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod};
+use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod, Service};
 use ipam::check::{Finding, State};
 use serde::Serialize;
 use store::Store;
@@ -24,6 +24,7 @@ pub(in crate::cmd) struct Cluster {
     pub(super) handles: Vec<IpamHandle>,
     pub(super) pods: Vec<Pod>,
     pub(super) nodes: Vec<Node>,
+    pub(super) services: Vec<Service>,
 }
 
 /// Something that does not agree, as `-o json` shows it.
@@ -41,7 +42,8 @@ impl Cluster {
         let handles = items(context.list().await?, "IPAMHandle", problems);
         let pods = items(context.list().await?, "Pod", problems);
         let nodes = items(context.list().await?, "Node", problems);
-        Ok(Self { inventory, affinities, handles, pods, nodes })
+        let services = items(context.list().await?, "Service", problems);
+        Ok(Self { inventory, affinities, handles, pods, nodes, services })
     }
 
     /// Reads it, and reads it again when something does not agree: the lists are not of one moment, and a pod that starts
@@ -91,7 +93,20 @@ impl Cluster {
             pools,
             pods: &self.pods,
             nodes: &self.nodes,
+            services: &self.services,
         }
+    }
+
+    /// Addresses that are allocated to somebody who does not use them.
+    pub(super) fn leaked_addresses(&self) -> BTreeSet<IpAddr> {
+        let (blocks, pools) = (self.blocks(), self.pools());
+        let found = ipam::check::check(&self.state_of(&blocks, &pools)).into_iter();
+        found
+            .filter_map(|one| match one {
+                Finding::Leaked { address, .. } => Some(address),
+                _ => None,
+            })
+            .collect()
     }
 
     /// What does not agree, grouped.
@@ -117,6 +132,7 @@ fn group(finding: &Finding) -> &'static str {
         Finding::NotAllocated { .. } => "addresses in use and not allocated",
         Finding::UsedOutsidePools { .. } => "addresses in use outside enabled pools",
         Finding::SharedAddress { .. } => "addresses of several pods",
+        Finding::SharedService { .. } => "addresses of several services",
         Finding::HandleWithoutAddresses { .. }
         | Finding::HandleMissing { .. }
         | Finding::WrongCount { .. } => "handles",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use api::IpamConfiguration;
 use ipam::{
     Clock, UnixNanos,
     collector::{self, Inventory, Observations, Rules},
@@ -20,11 +21,13 @@ use crate::{
 /// # Errors
 /// Whatever the API server answers.
 pub(super) async fn repair<S: Store>(context: &Context<S>) -> Result<Outcome> {
+    let configuration = context.list::<IpamConfiguration>().await?.items;
+    let cooldown = configuration.first().and_then(|one| one.spec.ip_cooldown_seconds);
     let rules = Rules {
+        cooldown: Duration::from_secs(cooldown.unwrap_or_default().into()),
         grace: Some(Duration::ZERO),
         settle: Duration::ZERO,
         spare_blocks: false,
-        ..Rules::default()
     };
     let now = UnixNanos(context.now.saturating_mul(1_000_000_000));
     let first = Cluster::load(context).await?;

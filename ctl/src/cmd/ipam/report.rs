@@ -96,13 +96,16 @@ pub(super) async fn write<S: Store>(
         report.datastore_locked = found.spec.datastore_ready == Some(false);
         report.cluster_information_revision = found.revision().as_str().to_owned();
     }
-    let users = check::users(&cluster.pods, &cluster.nodes);
+    let users = check::users(&cluster.pods, &cluster.nodes, &cluster.services);
+    let leaked = cluster.leaked_addresses();
     for one in &cluster.inventory.blocks {
         for taken in one.taken() {
             let get = |name: &str| taken.attributes.get(name).cloned().unwrap_or_default();
             let owners = users.get(&taken.address).cloned();
-            // A service's address is in use as long as the service controller says so.
-            let in_use = owners.is_some() || taken.attributes.contains_key("service");
+            // A service may have its address before its status says so; a machine keeps it while it is stopped.
+            let in_use = owners.is_some()
+                || taken.is_of_machine
+                || (taken.attributes.contains_key("service") && !leaked.contains(&taken.address));
             let (node, owner) = (get("node"), one.owner.clone().unwrap_or_default());
             report.allocations.entry(taken.address).or_default().push(Allocation {
                 ip: taken.address.to_string(),

@@ -262,8 +262,9 @@ async fn configuration<S: Store>(context: &Context<S>) -> Result<Outcome> {
         ("IPCooldownSeconds", spec.ip_cooldown_seconds.unwrap_or(0).to_string()),
         (
             "KubeVirtVMAddressPersistence",
+            // On unless disabled, as for Calico's CNI plugin.
             spec.kube_virt_vm_address_persistence
-                .map_or_else(|| "Disabled".to_owned(), |state| format!("{state:?}")),
+                .map_or_else(|| "Enabled".to_owned(), |state| format!("{state:?}")),
         ),
     ] {
         table.row([name.to_owned(), value]);

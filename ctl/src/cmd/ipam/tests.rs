@@ -116,7 +116,7 @@ async fn configuration_is_shown_and_changed_with_calicoctls_rules() {
         AutoAllocateBlocks             true
         MaxBlocksPerHost               4
         IPCooldownSeconds              0
-        KubeVirtVMAddressPersistence   Disabled
+        KubeVirtVMAddressPersistence   Enabled
         exit code 0
     "#]]
     .assert_eq(&run(&store, &["ipam", "show", "--show-configuration"]).await);
