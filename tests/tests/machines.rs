@@ -47,7 +47,8 @@ fn a_machine_keeps_its_address_when_its_pod_is_replaced_and_when_it_migrates() {
     // Stopped, and started on another node: the block is n2's, so n3 announces the address alone.
     end(&lab, "virt-launcher-vm1-a");
     let (_, shown) = lab.voilectl(&["ipam", "show", "--ip", &first[0].to_string()]);
-    assert!(shown.contains("k8s-pod-network.vmi.vms.vm1"), "{shown}");
+    assert!(shown.contains("is in use by a stopped virtual machine"), "{shown}");
+    assert!(shown.contains(".vmi.vms.vm1"), "{shown}");
     launch(&lab, "virt-launcher-vm1-b", "n3", &uid, None);
     assert_eq!(lab.running("vms", "virt-launcher-vm1-b").addresses, first);
     answers(&client, &first, "virt-launcher-vm1-b");

@@ -86,9 +86,16 @@ impl Block {
 }
 
 impl Taken<'_> {
-    /// `pod shop/web-1`, a tunnel's type, or the handle.
+    /// `pod shop/web-1`, a virtual machine, a service, a tunnel's type, or the handle.
     pub(super) fn owner(&self) -> String {
         let attribute = |name: &str| self.attributes.get(name).map(String::as_str);
+        if let (Some(namespace), Some(name)) = (attribute("namespace"), attribute("vmi-name")) {
+            let pod = attribute("pod").unwrap_or_default();
+            return format!("virtual machine {namespace}/{name} in pod {pod}");
+        }
+        if self.is_of_machine && self.attributes.is_empty() {
+            return "a stopped virtual machine".to_owned();
+        }
         match (attribute("namespace"), attribute("pod")) {
             (Some(namespace), Some(pod)) => return format!("pod {namespace}/{pod}"),
             (None, Some(pod)) => return format!("pod {pod}"),
