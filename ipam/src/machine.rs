@@ -227,6 +227,6 @@ mod tests {
         assert_eq!(step(Change::Leaves(&pod("two"))), "true one/");
         assert_eq!(step(Change::Leaves(&pod("one"))), "true /");
         assert_eq!(step(Change::Runs(&two)), "true two/");
-        assert_eq!(change(&mut object.spec, "another", &Change::Runs(&one)), false);
+        assert!(!change(&mut object.spec, "another", &Change::Runs(&one)));
     }
 }
