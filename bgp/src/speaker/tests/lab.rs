@@ -27,6 +27,7 @@ enum Packet {
 
 pub(super) struct Lab {
     pub(super) now: Instant,
+    packets: u64,
     start: Instant,
     pub(super) speakers: Vec<Option<Speaker>>,
     addresses: Vec<IpAddr>,
@@ -70,6 +71,7 @@ impl Lab {
         let count = configs.len();
         let mut lab = Self {
             now,
+            packets: 0,
             start: now,
             speakers: Vec::new(),
             addresses: (0..count).map(address).collect(),
@@ -213,6 +215,20 @@ impl Lab {
         self.run_for(Duration::from_secs(seconds));
     }
 
+    /// Runs for a number of times ten seconds, in none of which as much may be said as by speakers that never agree.
+    pub(super) fn come_to_rest(&mut self, times: u32) {
+        for _ in 0..times {
+            let before = self.packets;
+            self.run(10);
+            let said = self.packets - before;
+            assert!(
+                said < 5_000,
+                "{said} packets in ten seconds: this never ends\n{}",
+                self.tell()
+            );
+        }
+    }
+
     fn next_event(&mut self) -> Option<Instant> {
         let packets = self.wire.front().map(|(at, ..)| *at);
         let timers = self.speakers.iter_mut().flatten().filter_map(Speaker::poll_timeout).min();
@@ -222,6 +238,7 @@ impl Lab {
     fn step(&mut self) {
         while self.wire.front().is_some_and(|(at, ..)| *at <= self.now) {
             if let Some((_, to, packet)) = self.wire.pop_front() {
+                self.packets += 1;
                 self.deliver(to, packet);
                 self.drain(to);
             }
