@@ -149,11 +149,13 @@ impl Speaker {
     pub fn originate(&mut self, prefix: Prefix, route: LocalRoute) {
         let set = self.interner.intern(&route.into_attributes());
         self.rib.insert(prefix, Path::new(PeerId::LOCAL.into(), set, Ok(set), false));
+        self.note_own_route(prefix);
     }
 
     /// Announces a prefix no longer.
     pub fn withdraw(&mut self, prefix: &Prefix) {
         self.rib.remove(prefix, PeerId::LOCAL.into());
+        self.forget_own_route(prefix);
     }
 
     /// Returns what a session with a peer is opened with.

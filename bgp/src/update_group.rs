@@ -32,7 +32,7 @@ use self::{
 use crate::{
     attr::{AttrId, Interner},
     rib::{PeerId, Rib, SlotId},
-    types::{Families, PeerType},
+    types::{Families, PeerType, Prefix},
     wire::{Item, Refresh, encode_route_refresh},
 };
 
@@ -80,6 +80,8 @@ pub(crate) struct Changes<'a> {
 struct Joiner {
     peer: PeerId,
     had: Heritage,
+    /// What it gets before it is one.
+    early: Vec<Segment>,
 }
 
 /// What a peer takes from one group to the next.
@@ -135,7 +137,39 @@ impl UpdateGroup {
 
     /// Adds a peer; it gets the whole table. `had` is what it got from another group before.
     pub(crate) fn join(&mut self, peer: PeerId, had: Heritage) {
-        self.joiners.push(Joiner { peer, had });
+        self.joiners.push(Joiner { peer, had, early: Vec::new() });
+    }
+
+    /// Lists those who are no members yet.
+    pub(crate) fn joiners(&self) -> impl Iterator<Item = PeerId> {
+        self.joiners.iter().map(|joiner| joiner.peer)
+    }
+
+    /// Tells one who is no member yet of routes of this speaker; it hears of them once more when it is. Returns whether there
+    /// is something to send.
+    pub(crate) fn tell_early(&mut self, peer: PeerId, own: &[Prefix], table: Table<'_>) -> bool {
+        let Some(place) = self.joiners.iter().position(|joiner| joiner.peer == peer) else {
+            return false;
+        };
+        let mut batch = Batch::new(&self.key, table);
+        let mut items = Vec::new();
+        for prefix in own.iter().filter(|prefix| self.key.families.contains(prefix.family())) {
+            let Some(id) = table.rib.find(prefix) else { continue };
+            let mut paths = table.rib.usable_paths(id, table.interner);
+            let Some(path) = paths.find(|path| path.key.source == PeerId::LOCAL) else { continue };
+            let Some(bucket) = batch.export(prefix, path, PeerId::LOCAL) else { continue };
+            let many = self.key.add_path.contains(prefix.family());
+            let item = Item { prefix: *prefix, path_id: if many { path.local_id() } else { 0 } };
+            batch.announce(bucket, id, item);
+            items.push(item);
+        }
+        let mut writer = Writer::default();
+        batch.write(&self.packer(), &mut writer, |_| true);
+        let Some(joiner) = self.joiners.get_mut(place) else { return false };
+        // Withdrawn before it becomes a member, it must be told so.
+        joiner.had.items.extend(items);
+        joiner.early.extend(writer.finish());
+        !joiner.early.is_empty()
     }
 
     /// Sends a member everything again; between markers if `enhanced` (RFC 7313).
@@ -269,9 +303,9 @@ impl UpdateGroup {
         let (cursor, families) = (self.log.end(), self.key.families);
         let joiners = std::mem::take(&mut self.joiners);
         let mut admitted = Vec::with_capacity(joiners.len());
-        for Joiner { peer, had } in joiners {
+        for Joiner { peer, had, early } in joiners {
             let Heritage { items: leftovers, begins, refresh } = had;
-            let private = begins.into();
+            let private = early.into_iter().chain(begins).collect();
             let mut member = Member { private, cursor, sweep: None, leftovers };
             if late {
                 let end_of_rib = families;
@@ -477,6 +511,9 @@ impl UpdateGroup {
     }
 
     fn next_segment(&mut self, peer: PeerId, table: Table<'_>) -> Option<Segment> {
+        if let Some(joiner) = self.joiners.iter_mut().find(|joiner| joiner.peer == peer) {
+            return (!joiner.early.is_empty()).then(|| joiner.early.remove(0));
+        }
         loop {
             let member = self.members.get_mut(&peer)?;
             if let Some(segment) = member.private.pop_front() {

@@ -139,6 +139,7 @@ impl Speaker {
                 self.groups.push(group);
             }
         }
+        self.tell_own_routes(id);
     }
 
     pub(super) fn leave_group(&mut self, id: PeerId) {

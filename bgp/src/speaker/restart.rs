@@ -6,15 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Output, Speaker, connect::is_link_local};
+use super::{Output, Speaker, connect::is_link_local, peer::Peer};
 use crate::{
     config::{Members, SpeakerConfig},
     rib::PeerId,
     session::State,
+    types::Prefix,
+    update_group::{Table, UpdateGroup},
 };
 
 /// A peer that has no session after this time counts as down.
 const SETTLE: Duration = Duration::from_secs(20);
+/// One that refused this often is down, unless traffic went on flowing to it: then it most likely restarts as well.
+const ATTEMPTS: u32 = 2;
+/// How long a peer that restarts too may take for its table. RFC 4724 §4.1 does not wait for such a peer, so that two do not
+/// wait for each other; but an End-of-RIB that knows nothing of its routes yet makes everybody else forget them. What is its
+/// own it sends at once ([`Speaker::tell_own_routes`]).
+const RESTARTS_TOO: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Restart {
@@ -24,6 +32,8 @@ pub(super) struct Restart {
     settled: Instant,
     /// The routers that traffic went on flowing to. Nobody else is waited for before it shows up. None: who knows.
     carriers: Option<BTreeSet<IpAddr>>,
+    /// What is announced already, because it depends on no peer.
+    own: BTreeSet<Prefix>,
 }
 
 impl Restart {
@@ -33,15 +43,15 @@ impl Restart {
         let carriers = config.forwarding_via.clone();
         let carriers = carriers
             .filter(|all| all.iter().all(|each| is_peer(config, each) || is_member(config, each)));
-        Self { deadline, settled: deadline.min(now + SETTLE), carriers }
+        Self { deadline, settled: deadline.min(now + SETTLE), carriers, own: BTreeSet::new() }
     }
 
-    pub(super) fn next_deadline(&self, now: Instant) -> Instant {
-        if now < self.settled { self.settled } else { self.deadline }
-    }
-
-    fn carried(&self, address: &IpAddr) -> bool {
-        self.carriers.as_ref().is_none_or(|all| all.contains(address))
+    /// Says whether one without a session is waited for before it is settled.
+    fn expects(&self, address: &IpAddr, attempts: u32) -> bool {
+        match &self.carriers {
+            Some(carriers) => carriers.contains(address),
+            None => attempts < ATTEMPTS,
+        }
     }
 }
 
@@ -58,6 +68,15 @@ fn is_member(config: &SpeakerConfig, address: &IpAddr) -> bool {
 }
 
 impl Speaker {
+    /// Returns when a restart must be looked at again.
+    pub(super) fn restart_deadline(&self) -> Option<Instant> {
+        let restart = self.restart.as_ref()?;
+        let sessions = self.peers.values().filter(|peer| peer.established.is_some());
+        let patience = sessions.filter(|peer| peer.peer_restarting).map(patience_with);
+        let steps = patience.chain([restart.settled, restart.deadline]);
+        steps.filter(|step| *step > self.now).chain([restart.deadline]).min()
+    }
+
     /// Ends the wait if there is nobody left to wait for.
     pub(super) fn finish_restart(&mut self) {
         let Some(restart) = &self.restart else { return };
@@ -91,14 +110,15 @@ impl Speaker {
         }
         let session = peer.established.and_then(|connection| self.connections.get(&connection));
         let Some(negotiated) = session.and_then(|session| session.negotiated.as_ref()) else {
-            // One that tries right now is nearly there; one that refused twice is not.
+            // One that tries right now is nearly there.
             let near = self.state_of(id) >= State::OpenSent;
-            return near || !settled && peer.attempts < 2 && restart.carried(&peer.config.address);
+            return near || !settled && restart.expects(&peer.config.address, peer.attempts);
         };
-        // RFC 4724 §4.1: not for those that restart too, and those without the capability send no marker.
-        let Some(graceful) = negotiated.graceful.as_ref().filter(|_| !peer.peer_restarting) else {
+        if peer.peer_restarting && self.now >= patience_with(peer) {
             return false;
-        };
+        }
+        // Those without the capability send no marker.
+        let Some(graceful) = negotiated.graceful.as_ref() else { return false };
         // A peer that preserves some families may not mark the others; one that only helps marks all.
         let marked = match graceful.families() {
             none if none.is_empty() => negotiated.families,
@@ -106,4 +126,42 @@ impl Speaker {
         };
         !marked.without(peer.end_of_rib).is_empty()
     }
+    /// A restart waits before it chooses between routes of peers (RFC 4724 §4.1). What is our own needs no choice: peers that
+    /// restart at the same moment hear of it before they say their End-of-RIB to others.
+    pub(super) fn note_own_route(&mut self, prefix: Prefix) {
+        let Some(restart) = &mut self.restart else { return };
+        restart.own.insert(prefix);
+        let joined: Vec<PeerId> = self.groups.iter().flat_map(UpdateGroup::joiners).collect();
+        for peer in joined {
+            self.tell_routes(peer, &[prefix]);
+        }
+    }
+
+    pub(super) fn forget_own_route(&mut self, prefix: &Prefix) {
+        if let Some(restart) = &mut self.restart {
+            restart.own.remove(prefix);
+        }
+    }
+
+    /// Tells a peer whose session is new what is ours, while a restart waits.
+    pub(super) fn tell_own_routes(&mut self, id: PeerId) {
+        let Some(restart) = &self.restart else { return };
+        let own: Vec<Prefix> = restart.own.iter().copied().collect();
+        self.tell_routes(id, &own);
+    }
+
+    fn tell_routes(&mut self, id: PeerId, own: &[Prefix]) {
+        let Self { rib, interner, senders, groups, .. } = self;
+        let table = Table { rib, interner, senders };
+        let told = groups.iter_mut().any(|group| group.tell_early(id, own, table));
+        let connection = self.peers.get(&id).and_then(|peer| peer.established);
+        if let Some(connection) = connection.filter(|_| told) {
+            self.signal(connection);
+        }
+    }
+}
+
+/// Until when the table of a peer that restarts too is waited for.
+fn patience_with(peer: &Peer) -> Instant {
+    peer.since + RESTARTS_TOO
 }

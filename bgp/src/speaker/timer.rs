@@ -10,7 +10,7 @@ impl Speaker {
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         let sessions = self.connections.next_deadline();
         let peers = self.peers.next_deadline();
-        let restart = self.restart.as_ref().map(|restart| restart.next_deadline(self.now));
+        let restart = self.restart_deadline();
         [sessions, peers, restart].into_iter().flatten().min()
     }
 

@@ -353,3 +353,92 @@ fn a_second_restart_keeps_what_the_first_one_brought_again() {
         assert_eq!(lab.state(1, 0), State::Established);
     }
 }
+
+/// A chain r0 - r1 - r2, all of which may go at any moment: what r2 sends to r0's network always finds a way.
+fn chain() -> Lab {
+    let mut lab = Lab::mesh(&[1, 2, 3], &[(0, 1), (1, 2)]);
+    // Far enough away that a session is up long before its first route comes.
+    lab.latency.insert((0, 1), Duration::from_millis(50));
+    lab.originate(0, "10.1.0.0/16");
+    lab.run(5);
+    assert_eq!(lab.fib(2), "10.1.0.0/16 via 10.0.0.2\n");
+    lab
+}
+
+fn configuration_after_a_crash(lab: &mut Lab, index: usize, former: &[usize]) -> SpeakerConfig {
+    let forwarding_via = former.iter().map(|peer| address(*peer)).collect();
+    SpeakerConfig {
+        restarting: true,
+        forwarding_via: Some(forwarding_via),
+        ..lab.speaker(index).config().clone()
+    }
+}
+
+fn watch(lab: &mut Lab, time: Duration) {
+    let end = lab.now + time;
+    while lab.now < end {
+        lab.run_for(Duration::from_millis(2));
+        for index in [1, 2] {
+            assert_eq!(lab.fibs[index].len(), 1, "r{index} lost the route: {}", lab.tell());
+        }
+    }
+}
+
+/// A leaf came back while a node was away for a moment, told the others its End-of-RIB without the node's block, and they
+/// dropped what they had.
+#[test]
+fn a_restart_waits_for_a_neighbour_that_restarts_as_well() {
+    for pause in [0, 300, 1_200, 5_000] {
+        let mut lab = chain();
+        let node = configuration_after_a_crash(&mut lab, 0, &[1]);
+        let leaf = configuration_after_a_crash(&mut lab, 1, &[0]);
+        lab.kill(1);
+        lab.kill(0);
+        lab.start(1, leaf);
+        watch(&mut lab, Duration::from_millis(pause));
+        lab.start(0, node);
+        lab.originate(0, "10.1.0.0/16");
+        watch(&mut lab, Duration::from_secs(30));
+        assert!(lab.complete[0] && lab.complete[1]);
+        assert!(lab.peer(2, 1).stale.is_empty());
+    }
+}
+
+/// All three at once, and the middle first: nobody waits for ever, nothing is lost.
+#[test]
+fn a_chain_that_restarts_as_a_whole_loses_nothing() {
+    let mut lab = chain();
+    let configs = [(0, vec![1]), (1, vec![0]), (2, vec![1])]
+        .map(|(index, former)| configuration_after_a_crash(&mut lab, index, &former));
+    for index in 0..3 {
+        lab.kill(index);
+    }
+    for (index, config) in [1, 2, 0].into_iter().zip([1, 2, 0].map(|index| configs[index].clone()))
+    {
+        lab.start(index, config);
+        if index == 0 {
+            lab.originate(0, "10.1.0.0/16");
+        }
+        watch(&mut lab, Duration::from_millis(200));
+    }
+    watch(&mut lab, Duration::from_secs(30));
+    assert_eq!(lab.complete, [true; 3]);
+}
+
+/// What a restarting speaker announces of its own before its time is taken back when it ends before its time.
+#[test]
+fn an_early_announcement_that_ended_meanwhile_is_withdrawn() {
+    let mut lab = chain();
+    let leaf = configuration_after_a_crash(&mut lab, 1, &[0, 2]);
+    lab.kill(1);
+    lab.kill(0);
+    lab.start(1, leaf);
+    lab.originate(1, "10.9.0.0/16");
+    lab.run(2);
+    assert!(!lab.complete[1]);
+    assert_eq!(lab.fibs[2].len(), 2, "{}", lab.fib(2));
+    lab.withdraw(1, "10.9.0.0/16");
+    lab.run(25);
+    assert!(lab.complete[1]);
+    assert!(!lab.fib(2).contains("10.9.0.0/16"), "{}", lab.fib(2));
+}
