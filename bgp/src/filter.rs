@@ -33,6 +33,8 @@ pub struct Filter {
 pub struct Rule {
     /// The prefix.
     pub prefix: Option<PrefixMatch>,
+    /// The next hop is within one of these; a route of ours has none.
+    pub next_hop: Option<Vec<Prefix>>,
     /// Who the route is from.
     pub source: Option<Source>,
     /// The kind of the peer that the policy belongs to.
@@ -54,6 +56,7 @@ impl Rule {
     pub const fn new(action: Action) -> Self {
         Self {
             prefix: None,
+            next_hop: None,
             source: None,
             peer_type: None,
             communities: Vec::new(),
@@ -238,6 +241,11 @@ impl Rule {
     fn matches(&self, subject: &Subject<'_>) -> bool {
         let attributes = subject.attributes;
         self.prefix.is_none_or(|condition| condition.matches(&subject.prefix))
+            && self.next_hop.as_ref().is_none_or(|networks| {
+                attributes.next_hop.as_ref().is_some_and(|next_hop| {
+                    networks.iter().any(|each| each.contains_address(next_hop.address))
+                })
+            })
             && self.source.is_none_or(|source| source == subject.source)
             && self.peer_type.is_none_or(|peer_type| peer_type == subject.peer_type)
             && (self.communities.is_empty()

@@ -54,8 +54,14 @@ fn every_condition_must_hold() {
     assert_eq!(judge(both.clone(), "10.0.0.0/8", &attributes), Action::Accept);
     let other_path = Rule { as_path_prefix: vec![Asn(2)], ..both };
     assert_eq!(judge(other_path, "10.0.0.0/8", &attributes), Action::Reject);
-    let internal = Rule { peer_type: Some(PeerType::Internal), ..any };
+    let internal = Rule { peer_type: Some(PeerType::Internal), ..any.clone() };
     assert_eq!(judge(internal, "10.0.0.0/8", &attributes), Action::Reject);
+    let via = Rule { next_hop: Some(vec![prefix("10.1.0.0/16"), prefix("10.2.0.0/16")]), ..any };
+    assert_eq!(judge(via.clone(), "10.0.0.0/8", &attributes), Action::Reject);
+    for (address, verdict) in [([10, 2, 0, 1], Action::Accept), ([10, 3, 0, 1], Action::Reject)] {
+        attributes.next_hop = Some(crate::attr::NextHop::from(std::net::IpAddr::from(address)));
+        assert_eq!(judge(via.clone(), "10.0.0.0/8", &attributes), verdict);
+    }
 }
 
 #[test]

@@ -59,6 +59,7 @@ struct RuleSection {
     r#match: Option<MatchName>,
     min_length: Option<u8>,
     max_length: Option<u8>,
+    next_hop: Option<Vec<Network>>,
     source: Option<SourceName>,
     peer_type: Option<PeerTypeName>,
     #[serde(default)]
@@ -158,6 +159,7 @@ fn rule(section: RuleSection) -> Rule {
     operations.extend(section.set_med.map(Operation::SetMed));
     Rule {
         prefix: section.prefix.map(|prefix| PrefixMatch { operator, prefix: prefix.0, lengths }),
+        next_hop: section.next_hop.map(|list| list.into_iter().map(|each| each.0).collect()),
         source: section.source.map(|source| match source {
             SourceName::Local => Source::Local,
             SourceName::Peers => Source::Peers,
