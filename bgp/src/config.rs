@@ -1,10 +1,15 @@
 //! What the operator wants, as plain data. Compared by value: an unchanged peer keeps its session.
 
 mod group;
+mod key;
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-pub use self::group::{AcceptedAs, Members, PeerGroup};
+pub(crate) use self::key::Key;
+pub use self::{
+    group::{AcceptedAs, Members, PeerGroup},
+    key::{AoAlgorithm, AoKey},
+};
 
 use crate::{
     bfd,
@@ -128,6 +133,8 @@ pub struct PeerConfig {
     pub shutdown: bool,
     /// TCP MD5 password (RFC 2385), at most 80 octets.
     pub password: Option<String>,
+    /// Keys of TCP-AO (RFC 5925) instead: the first one is used at first, the others are accepted.
+    pub tcp_ao: Vec<AoKey>,
     /// Distance in hops that GTSM allows (RFC 5082); 1 is the link.
     pub ttl_security: Option<u8>,
     /// TTL of what we send; the driver's default when absent. Ignored with GTSM.
@@ -209,6 +216,7 @@ impl PeerConfig {
             passive: false,
             shutdown: false,
             password: None,
+            tcp_ao: Vec::new(),
             ttl_security: None,
             ttl: None,
             families: Families::default_for(&address),
@@ -270,6 +278,22 @@ impl PeerConfig {
             ..self.clone()
         };
         comparable == *other
+    }
+
+    /// Says whether a session under the other configuration could go on, if its key were not another one.
+    pub fn changes_only_key_of(&self, other: &Self) -> bool {
+        let key = |config: &Self| (config.password.clone(), config.tcp_ao.clone());
+        let (password, tcp_ao) = key(other);
+        key(self) != key(other) && Self { password, tcp_ao, ..self.clone() }.keeps_session_of(other)
+    }
+
+    /// Returns what signs the segments of the session.
+    pub(crate) fn key(&self) -> Option<Key> {
+        if self.tcp_ao.is_empty() {
+            self.password.clone().map(Key::Md5)
+        } else {
+            Some(Key::Ao(self.tcp_ao.clone()))
+        }
     }
 
     /// Returns whether the peer is in another AS than we are towards it.

@@ -13,6 +13,7 @@ mod listener;
 mod refused;
 mod socket_option;
 mod task;
+mod tcp_ao;
 #[cfg(test)]
 mod tests;
 
@@ -76,6 +77,26 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A key of TCP-AO cannot be set.
+    #[error("cannot set the TCP-AO keys of {peer}")]
+    TcpAo {
+        /// Whose.
+        peer: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Says what the kernel misses of what a configuration asks for, before it is used.
+pub fn check(config: &SpeakerConfig) -> Result<(), Error> {
+    let templates = config.groups.iter().map(|group| &group.template);
+    for peer in config.peers.iter().chain(templates) {
+        for key in &peer.tcp_ao {
+            tcp_ao::check(key.algorithm)
+                .map_err(|source| Error::TcpAo { peer: peer.name.clone(), source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the listening sockets and starts the speaker on the current runtime.

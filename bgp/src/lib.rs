@@ -17,7 +17,7 @@
 //! | 8950, 2545 | IPv4 routes with IPv6 next hops, link-local next hops, peers by interface |
 //! | 9234 | roles, ONLY_TO_CUSTOMER |
 //! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
-//! | 2385, 5082 | TCP MD5, also for whole prefixes, and GTSM (`driver`) |
+//! | 2385, 5925, 5082 | TCP MD5, also for whole prefixes, TCP-AO where the kernel has it, and GTSM (`driver`) |
 //! | 8212 | without a policy nothing passes between systems (`voile-bgpd`) |
 
 pub mod attr;

@@ -16,7 +16,7 @@ fn is_impossible(test: &str) -> bool {
 
 fn client(password: &str, network: &str) -> String {
     format!(
-        "install-routes = true\n[[peer]]\nname = \"hub\"\naddress = \"10.0.0.1\"\nas = 65001\nttl-security = 1\n\
+        "install-routes = true\nrestart-time = 5\n[[peer]]\nname = \"hub\"\naddress = \"10.0.0.1\"\nas = 65001\nttl-security = 1\n\
          connect-retry = 2\npassword = \"{password}\"\n[[network]]\nprefix = \"{network}\"\n"
     )
 }
@@ -42,7 +42,7 @@ fn dynamic_neighbours_share_a_password() {
     let peer = fourth.wait_peer("hub", |peer| !peer["lastError"].is_null());
     assert_eq!(peer["lastError"], "10.0.0.1:179 does not answer", "{peer:#}");
     assert!(hub.peer("rack[10.0.0.4]").is_err());
-    // The password changes: members come back with the new one only.
+    // The password changes: members come back with the new one only, and their routes are kept as for a restart.
     hub.configure(&range.replace("for the rack", "guessed"));
     hub.wait_no_route("10.2.0.0/24");
     hub.wait_established("rack[10.0.0.4]");

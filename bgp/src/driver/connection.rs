@@ -24,9 +24,13 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::socket_option;
+use super::{
+    socket_option,
+    tcp_ao::{self, Use},
+};
 use crate::{
     PeerConfig, Prefix,
+    config::Key,
     speaker::{ConnectRequest, ConnectionId},
 };
 
@@ -332,9 +336,18 @@ async fn try_connect(request: &ConnectRequest, config: &PeerConfig) -> io::Resul
     let remote = with_scope(request.remote, config);
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     secure(socket.as_fd(), config)?;
-    if let Some(password) = &config.password {
-        let peer = Prefix::host(remote.ip());
-        socket_option::set_password(socket.as_fd(), &peer, Some(password))?;
+    let peer = Prefix::host(remote.ip());
+    match config.key() {
+        None => (),
+        Some(Key::Md5(password)) => {
+            socket_option::set_password(socket.as_fd(), &peer, Some(&password))?;
+        }
+        Some(Key::Ao(keys)) => {
+            for (index, key) in keys.iter().enumerate() {
+                let purpose = if index == 0 { Use::First } else { Use::Accept };
+                tcp_ao::add(socket.as_fd(), &peer, key, purpose)?;
+            }
+        }
     }
     if let Some(local) = request.local {
         socket.set_reuseaddr(true)?;

@@ -1,9 +1,9 @@
-//! Listening sockets, with the passwords of all peers on them before the first SYN.
+//! Listening sockets, with the keys of all peers on them before the first SYN.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
 
@@ -13,8 +13,16 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Error, connection::Input, socket_option};
-use crate::{Prefix, SpeakerConfig, config::Members};
+use super::{
+    Error,
+    connection::Input,
+    socket_option,
+    tcp_ao::{self, Use},
+};
+use crate::{
+    Prefix, SpeakerConfig,
+    config::{Key, Members},
+};
 
 /// Hundreds of nodes connect at once after a restart.
 const BACKLOG: u32 = 1024;
@@ -22,7 +30,7 @@ const BACKLOG: u32 = 1024;
 /// All listening sockets.
 pub(super) struct Listeners {
     sockets: Vec<(Arc<TcpListener>, AbortHandle)>,
-    passwords: BTreeMap<Prefix, String>,
+    keys: BTreeMap<Prefix, Key>,
 }
 
 impl Listeners {
@@ -38,43 +46,46 @@ impl Listeners {
             let task = tokio::spawn(accept(Arc::clone(&socket), inputs.clone()));
             sockets.push((socket, task.abort_handle()));
         }
-        Ok(Self { sockets, passwords: BTreeMap::new() })
+        Ok(Self { sockets, keys: BTreeMap::new() })
     }
 
-    /// Brings passwords and TTLs up to date.
+    /// Brings keys and TTLs up to date.
     pub(super) fn configure(&mut self, config: &SpeakerConfig) -> Result<(), Error> {
         let named = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
         let ranges = config.groups.iter().filter_map(|group| match group.members {
             Members::Range(prefix) => Some((prefix, &group.template)),
             Members::Interface(_) => None,
         });
-        let wanted: BTreeMap<Prefix, String> = named
+        let wanted: BTreeMap<Prefix, Key> = named
             .chain(ranges)
-            .filter_map(|(peers, config)| Some((peers, config.password.clone()?)))
+            .filter_map(|(peers, config)| Some((peers, config.key()?)))
             .collect();
-        self.set_passwords(wanted)?;
+        self.set_keys(wanted)?;
         self.secure(config)
     }
 
-    /// Takes a password for one more address, of a router that was found on an interface.
-    pub(super) fn allow(&mut self, peer: IpAddr, password: &str) -> Result<(), Error> {
-        self.set_password(&Prefix::host(peer), Some(password))?;
-        self.passwords.insert(Prefix::host(peer), password.to_owned());
+    /// Takes a key for one more address, of a router that was found on an interface.
+    pub(super) fn allow(&mut self, peer: IpAddr, key: &Key) -> Result<(), Error> {
+        let peers = Prefix::host(peer);
+        if self.keys.get(&peers) != Some(key) {
+            let old = self.keys.remove(&peers);
+            self.set_key(&peers, old.as_ref(), Some(key))?;
+            self.keys.insert(peers, key.clone());
+        }
         Ok(())
     }
 
-    fn set_passwords(&mut self, wanted: BTreeMap<Prefix, String>) -> Result<(), Error> {
-        let gone: Vec<Prefix> =
-            self.passwords.keys().filter(|peers| !wanted.contains_key(peers)).copied().collect();
-        for peers in gone {
-            self.set_password(&peers, None)?;
+    fn set_keys(&mut self, wanted: BTreeMap<Prefix, Key>) -> Result<(), Error> {
+        let old = std::mem::take(&mut self.keys);
+        for (peers, key) in old.iter().filter(|(peers, _)| !wanted.contains_key(peers)) {
+            self.set_key(peers, Some(key), None)?;
         }
-        for (peers, password) in &wanted {
-            if self.passwords.get(peers) != Some(password) {
-                self.set_password(peers, Some(password))?;
+        for (peers, key) in &wanted {
+            if old.get(peers) != Some(key) {
+                self.set_key(peers, old.get(peers), Some(key))?;
             }
         }
-        self.passwords = wanted;
+        self.keys = wanted;
         Ok(())
     }
 
@@ -101,16 +112,47 @@ impl Listeners {
         Ok(())
     }
 
-    fn set_password(&self, peers: &Prefix, password: Option<&str>) -> Result<(), Error> {
+    fn set_key(&self, peers: &Prefix, old: Option<&Key>, new: Option<&Key>) -> Result<(), Error> {
         for (socket, _) in &self.sockets {
             let same_family =
                 socket.local_addr().is_ok_and(|local| local.is_ipv4() == peers.address().is_ipv4());
             if same_family {
-                socket_option::set_password(socket.as_fd(), peers, password)
-                    .map_err(|source| Error::Password { peer: peers.to_string(), source })?;
+                replace_key(socket.as_fd(), peers, old, new)?;
             }
         }
         Ok(())
+    }
+}
+
+/// A new password takes the place of the old one; keys of TCP-AO are several, and exclude a password.
+fn replace_key(
+    socket: BorrowedFd<'_>,
+    peers: &Prefix,
+    old: Option<&Key>,
+    new: Option<&Key>,
+) -> Result<(), Error> {
+    let peer = || peers.to_string();
+    let md5 = |password: Option<&str>| {
+        socket_option::set_password(socket, peers, password)
+            .map_err(|source| Error::Password { peer: peer(), source })
+    };
+    match (old, new) {
+        (Some(Key::Md5(_)), Some(Key::Md5(_))) | (None, _) => (),
+        (Some(Key::Md5(_)), _) => md5(None)?,
+        (Some(Key::Ao(keys)), _) => {
+            for key in keys {
+                tcp_ao::remove(socket, peers, key)
+                    .map_err(|source| Error::TcpAo { peer: peer(), source })?;
+            }
+        }
+    }
+    match new {
+        None => Ok(()),
+        Some(Key::Md5(password)) => md5(Some(password)),
+        Some(Key::Ao(keys)) => keys.iter().try_for_each(|key| {
+            tcp_ao::add(socket, peers, key, Use::Accept)
+                .map_err(|source| Error::TcpAo { peer: peer(), source })
+        }),
     }
 }
 

@@ -1,10 +1,17 @@
-//! The kernel's count of segments with a missing, unexpected or wrong TCP MD5 signature: the only trace that a wrong key
-//! leaves.
+//! The kernel's count of segments with a missing, unexpected or wrong signature of TCP MD5 or TCP-AO: the only trace that
+//! a wrong key leaves.
 
 use std::time::{Duration, Instant};
 
 /// Fields of `TcpExt` in `/proc/net/netstat`.
-const COUNTERS: [&str; 3] = ["TCPMD5NotFound", "TCPMD5Unexpected", "TCPMD5Failure"];
+const COUNTERS: [&str; 6] = [
+    "TCPMD5NotFound",
+    "TCPMD5Unexpected",
+    "TCPMD5Failure",
+    "TCPAORequired",
+    "TCPAOBad",
+    "TCPAOKeyNotFound",
+];
 /// Reading costs more than a keepalive.
 const INTERVAL: Duration = Duration::from_secs(1);
 

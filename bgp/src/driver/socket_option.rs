@@ -34,7 +34,13 @@ const TCP_MD5SIG_EXT: c_int = 32;
 /// `TCP_MD5SIG_FLAG_PREFIX`.
 const FLAG_PREFIX: u8 = 1;
 
-fn set<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+/// Sets an option to a structure of the kernel.
+pub(super) fn set<T>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &T,
+) -> io::Result<()> {
     let length = socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the borrow; the kernel reads `length` bytes of `value` and keeps no pointer.
     let result = unsafe {
@@ -80,7 +86,7 @@ pub(super) fn set_password(
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`, port 0.
-fn socket_address(address: IpAddr) -> [u8; 128] {
+pub(super) fn socket_address(address: IpAddr) -> [u8; 128] {
     let mut storage = [0; 128];
     let (family, offset, octets) = match address {
         IpAddr::V4(address) => (libc::AF_INET, 4, address.octets().to_vec()),

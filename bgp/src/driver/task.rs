@@ -257,9 +257,9 @@ impl Task {
 
     fn neighbour(&mut self, interface: &str, address: IpAddr) {
         self.speaker.handle_neighbour(interface, address, now());
-        let password = self.speaker.peer_at(address).and_then(|peer| peer.password.clone());
-        if let Some(password) = password
-            && let Err(error) = self.listeners.allow(address, &password)
+        let key = self.speaker.peer_at(address).and_then(crate::PeerConfig::key);
+        if let Some(key) = key
+            && let Err(error) = self.listeners.allow(address, &key)
         {
             tracing::error!(%error, "cannot prepare the listening sockets");
         }

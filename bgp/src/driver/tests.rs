@@ -198,3 +198,35 @@ async fn last_words_are_heard_although_the_connection_is_reset_behind_them() {
     }
     speaker.shutdown(Shutdown::Final).await;
 }
+
+/// Where the kernel has TCP-AO two speakers use it; elsewhere the speaker does not start, and says what is missing.
+#[tokio::test]
+async fn keys_of_tcp_ao_are_used_or_refused_with_a_reason() {
+    use crate::config::{AoAlgorithm, AoKey};
+    let port = 10_184;
+    let with_keys = |own: u8, other: u8| {
+        let (mut config, options) = config(own, other, port);
+        config.peers[0].password = None;
+        let key = |id: u8, algorithm| AoKey {
+            send_id: id,
+            receive_id: id,
+            algorithm,
+            secret: format!("secret {id}"),
+        };
+        config.peers[0].tcp_ao = vec![key(1, AoAlgorithm::HmacSha1), key(2, AoAlgorithm::AesCmac)];
+        (config, options)
+    };
+    let (left_config, left_options) = with_keys(11, 12);
+    if let Err(error) = check(&left_config) {
+        let refused = spawn(left_config, left_options).unwrap_err();
+        for error in [error, refused] {
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(source.contains("CONFIG_"), "{source}");
+        }
+        return;
+    }
+    let (right_config, right_options) = with_keys(12, 11);
+    let (left, _left_fib) = spawn(left_config, left_options).unwrap();
+    let (_right, _right_fib) = spawn(right_config, right_options).unwrap();
+    until(&left, |snapshot| snapshot.peers[0].state == State::Established).await;
+}

@@ -134,7 +134,9 @@ impl Speaker {
         let old = std::mem::replace(&mut peer.config, Arc::new(new));
         let new = Arc::clone(&peer.config);
         self.update_bfd(id);
-        if !new.keeps_session_of(&old) {
+        if new.changes_only_key_of(&old) {
+            self.change_key(id);
+        } else if !new.keeps_session_of(&old) {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.without_capabilities = false;
             }
@@ -175,6 +177,23 @@ impl Speaker {
             self.change_group(id);
         }
         self.retry_soon(id, new.max_prefixes != old.max_prefixes);
+    }
+
+    /// Keys are those of a connection (RFC 2385 §4.5): the session begins anew. It closes without a word, as for a restart,
+    /// so that both sides keep the routes if graceful restart was agreed upon.
+    fn change_key(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let connections: BTreeSet<_> = peer.connections().collect();
+        for connection in connections {
+            let session = self.connections.get(&connection);
+            let negotiated = session.and_then(|session| session.negotiated.as_ref());
+            let loss = if negotiated.is_some_and(|each| each.graceful.is_some()) {
+                Loss::Transport
+            } else {
+                Loss::Final(Some(Notification::cease(Cease::OtherConfigurationChange)))
+            };
+            self.lose(connection, loss, "password changed");
+        }
     }
 
     /// Connects at once to a peer without any connection. One that is refused waits on, unless it is pardoned.

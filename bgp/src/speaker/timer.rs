@@ -91,7 +91,12 @@ impl Speaker {
         let before = self.connections.get(&connection).map_or(u64::MAX, |each| each.refused_before);
         match self.refused_segments.saturating_sub(before) {
             0 => cause,
-            count => format!("{cause} (TCP-MD5 mismatch suspected: {count} segments refused)"),
+            count => {
+                let (_, peer) = self.peer_of(connection).unzip();
+                let signed = peer.is_some_and(|peer| !peer.config.tcp_ao.is_empty());
+                let kind = if signed { "TCP-AO" } else { "TCP-MD5" };
+                format!("{cause} ({kind} mismatch suspected: {count} segments refused)")
+            }
         }
     }
 }

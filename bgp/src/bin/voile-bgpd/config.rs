@@ -97,6 +97,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
         anyhow!("{}: line {line} is not UTF-8 text; save the file as UTF-8", path.display())
     })?;
     let config = parse(&text, &own_addresses()).with_context(|| path.display().to_string())?;
+    bgp::driver::check(&config.speaker).with_context(|| path.display().to_string())?;
     let peers = config.speaker.peers.iter();
     let templates = config.speaker.groups.iter().map(|group| &group.template);
     for peer in peers.chain(templates) {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use expect_test::expect;
 
 use super::lab::{Lab, config, peer};
-use crate::{Shutdown, SpeakerConfig, State};
+use crate::{Shutdown, SpeakerConfig, State, filter::Policy};
 
 #[test]
 fn a_session_comes_up_and_stays() {
@@ -208,4 +208,40 @@ fn capabilities_that_a_peer_refused_are_offered_again_after_the_next_session() {
     lab.run(120);
     assert_eq!(lab.state(0, 1), State::Established);
     assert!(lab.peer(0, 1).graceful_restart);
+}
+
+/// Both sides get a new key, one after the other: routes stay where graceful restart was agreed upon, and only there.
+#[test]
+fn a_new_key_is_a_new_session_that_keeps_the_routes() {
+    for graceful in [true, false] {
+        let mut lab = Lab::pair_with(1, 2, |peer| {
+            peer.graceful_restart = graceful;
+            peer.password = Some("old".into());
+        });
+        lab.originate(0, "10.1.0.0/16");
+        lab.originate(1, "10.2.0.0/16");
+        lab.run(40);
+        lab.tell();
+        for side in [0, 1] {
+            let mut changed = lab.speaker(side).config().clone();
+            changed.peers[0].password = Some("new".into());
+            // What else is new applies as well.
+            changed.peers[0].import = if side == 0 { Policy::accept() } else { Policy::reject() };
+            let now = lab.now;
+            lab.speaker(side).configure(changed, now);
+            let mut least = 1;
+            for _ in 0..1000 {
+                lab.run_for(Duration::from_millis(1));
+                least = least.min(lab.fibs[0].len()).min(lab.fibs[1].len());
+            }
+            assert_eq!(least, usize::from(graceful && side == 0), "side {side}");
+            lab.run(40);
+            assert_eq!(lab.state(0, 1), State::Established);
+            assert_eq!((lab.fibs[0].len(), lab.fibs[1].len()), (1, 1 - side));
+            assert!(lab.peer(0, 1).stale.is_empty());
+            let story = lab.tell();
+            assert!(story.contains("Established -> Active (password changed)"), "{story}");
+            assert_eq!(story.matches("Established ->").count(), 2, "{story}");
+        }
+    }
 }

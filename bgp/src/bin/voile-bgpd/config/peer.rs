@@ -1,7 +1,7 @@
 //! `[[peer]]`: a router by its address, routers by a range, or the router on an interface.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Range,
     sync::Arc,
@@ -10,7 +10,7 @@ use std::{
 
 use bgp::{
     AddPathMode, Asn, Families, Family, PeerConfig, PeerGroup, PeerType, Role, bfd,
-    config::{AcceptedAs, Members, NextHopMode},
+    config::{AcceptedAs, AoAlgorithm, AoKey, Members, NextHopMode},
     filter::{Filter, Policy},
 };
 use serde::Deserialize;
@@ -57,6 +57,26 @@ enum RoleName {
     Peer,
 }
 
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AoName {
+    #[default]
+    HmacSha1,
+    AesCmac,
+}
+
+/// A key of TCP-AO; `id` stands for both numbers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct AoSection {
+    id: Option<u8>,
+    send_id: Option<u8>,
+    receive_id: Option<u8>,
+    #[serde(default)]
+    algorithm: AoName,
+    secret: String,
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum BfdField {
@@ -96,6 +116,7 @@ pub(super) struct PeerSection {
     #[serde(default)]
     graceful_shutdown: bool,
     password: Option<Spanned<String>>,
+    tcp_ao: Option<Spanned<Vec<AoSection>>>,
     ttl_security: Option<Spanned<u8>>,
     ttl: Option<Spanned<u8>>,
     families: Option<Spanned<Vec<FamilyName>>>,
@@ -184,6 +205,7 @@ pub(super) fn peer(
         config.families = Families::BOTH;
     }
     apply(&section, &mut config);
+    keys(&section, &mut config, problems);
     policies(&section, &mut config, internal, around, problems);
     check(&section, &config, internal, problems);
     let Some(members) = members else {
@@ -280,6 +302,39 @@ fn apply(section: &PeerSection, peer: &mut PeerConfig) {
     replace(&mut peer.enforce_first_as, section.enforce_first_as);
     replace(&mut peer.next_hop, section.next_hop.map(NextHopMode::from));
     replace(&mut peer.families, section.families.as_ref().map(|names| families(names.get_ref())));
+}
+
+/// RFC 5925 §3.1: a number names one key of a connection.
+fn keys(section: &PeerSection, peer: &mut PeerConfig, problems: &mut Problems<'_>) {
+    let Some(list) = &section.tcp_ao else { return };
+    let field = format!("peer '{}', tcp-ao", peer.name);
+    let mut wrong = |what: &str| problems.add(&list.span(), &field, what);
+    if list.get_ref().is_empty() {
+        wrong("at least one key is needed; leave it out for none");
+    }
+    if section.password.is_some() {
+        wrong("TCP-AO takes the place of TCP MD5; remove password");
+    }
+    let (mut sent, mut received) = (BTreeSet::new(), BTreeSet::new());
+    for key in list.get_ref() {
+        let (send, receive) = (key.send_id.or(key.id), key.receive_id.or(key.id));
+        let (Some(send_id), Some(receive_id)) = (send, receive) else {
+            wrong("a key needs an id, or send-id and receive-id");
+            continue;
+        };
+        if !sent.insert(send_id) || !received.insert(receive_id) {
+            wrong("two keys have the same id");
+        }
+        let length = key.secret.len();
+        if !(1..=80).contains(&length) {
+            wrong(&format!("a secret has 1 to 80 octets, these are {length}"));
+        }
+        let algorithm = match key.algorithm {
+            AoName::HmacSha1 => AoAlgorithm::HmacSha1,
+            AoName::AesCmac => AoAlgorithm::AesCmac,
+        };
+        peer.tcp_ao.push(AoKey { send_id, receive_id, algorithm, secret: key.secret.clone() });
+    }
 }
 
 fn bfd_config(field: BfdField) -> Option<bfd::Config> {

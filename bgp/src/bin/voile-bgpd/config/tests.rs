@@ -178,3 +178,37 @@ fn files_that_cannot_be_read() {
     );
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn keys_of_tcp_ao() {
+    let keys = "tcp-ao = [{ id = 1, secret = \"one\" }, { send-id = 2, receive-id = 3, algorithm = \"aes-cmac\", secret = \"two\" }]";
+    let parsed = parse(&peer(keys), &[]).unwrap().speaker.peers[0].clone();
+    let ids: Vec<_> = parsed.tcp_ao.iter().map(|key| (key.send_id, key.receive_id)).collect();
+    assert_eq!(ids, [(1, 1), (2, 3)]);
+    check(
+        &peer(
+            "password = \"x\"\ntcp-ao = [{ id = 1, secret = \"\" }, { id = 1, secret = \"y\" }, { secret = \"z\" }]",
+        ),
+        expect![[r#"
+            line 8, peer '10.0.0.2', tcp-ao: TCP-AO takes the place of TCP MD5; remove password
+            line 8, peer '10.0.0.2', tcp-ao: a key needs an id, or send-id and receive-id
+            line 8, peer '10.0.0.2', tcp-ao: a secret has 1 to 80 octets, these are 0
+            line 8, peer '10.0.0.2', tcp-ao: two keys have the same id"#]],
+    );
+}
+
+/// A kernel without TCP-AO is found out when the file is read, not when the session does not come up.
+#[test]
+fn what_the_kernel_misses_is_said_with_the_file() {
+    let folder = std::env::temp_dir().join(format!("voile-bgpd-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("bgpd.toml");
+    std::fs::write(&file, peer("tcp-ao = [{ id = 1, secret = \"one\" }]")).unwrap();
+    if let Err(error) = read(&file) {
+        let error = format!("{error:#}");
+        for part in ["bgpd.toml", "cannot set the TCP-AO keys of 10.0.0.2", "CONFIG_"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
