@@ -193,6 +193,11 @@ impl Machine {
         [self.next_tx, self.detect_at].into_iter().flatten().min()
     }
 
+    /// Says whether the other side has been silent for too long.
+    pub fn is_expiring(&self, now: Instant) -> bool {
+        self.detect_at.is_some_and(|at| at <= now)
+    }
+
     /// Fires what is due; early calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.detect_at.is_some_and(|at| at <= now) {

@@ -2,26 +2,27 @@
 //!
 //! The thread begins with the first session, in the network namespace of the thread that asks for it.
 
+mod sessions;
+
 use std::{
-    collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{net::UdpSocket, sync::mpsc, time::sleep_until};
 
+use self::sessions::Sessions;
 use super::socket_option;
 use crate::{
-    bfd::{Change, Config, MULTI_HOP_PORT, Machine, Packet, SINGLE_HOP_PORT},
+    bfd::{Change, MULTI_HOP_PORT, Packet, SINGLE_HOP_PORT},
     speaker::BfdSession,
 };
 
 /// Packets between the sockets and the sessions.
 const QUEUE: usize = 1024;
-/// Source ports (RFC 5881 §4).
-const PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// RFC 5881 §5.
 const TTL: u8 = 255;
 
@@ -110,23 +111,15 @@ struct Received {
     multi_hop: bool,
 }
 
-#[derive(Debug)]
-struct Session {
-    wanted: BfdSession,
-    machine: Machine,
-    /// Created again when sending fails, for instance because the address was not there yet.
-    socket: Option<std::net::UdpSocket>,
-}
-
-struct Sessions {
-    by_discriminator: BTreeMap<u32, Session>,
-    next_discriminator: u32,
-    seed: u64,
-    events: mpsc::UnboundedSender<BfdEvent>,
-}
-
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A socket that receives.
+#[derive(Clone, Debug)]
+struct Ear {
+    socket: Arc<UdpSocket>,
+    multi_hop: bool,
 }
 
 /// Runs until told to stop. Every branch is cancel-safe: they wait only.
@@ -137,44 +130,53 @@ async fn run(
     seed: u64,
 ) {
     let (packets, mut received) = mpsc::channel(QUEUE);
-    for address in addresses {
-        for port in [SINGLE_HOP_PORT, MULTI_HOP_PORT] {
-            listen(SocketAddr::new(address, port), &packets);
-        }
+    let ports = [SINGLE_HOP_PORT, MULTI_HOP_PORT];
+    let wanted = addresses.iter().flat_map(|ip| ports.map(|port| SocketAddr::new(*ip, port)));
+    let ears: Vec<Ear> = wanted.filter_map(listen).collect();
+    for ear in &ears {
+        tokio::spawn(receive(ear.clone(), packets.clone()));
     }
-    let mut sessions = Sessions {
-        by_discriminator: BTreeMap::new(),
-        next_discriminator: u32::try_from(seed & 0xffff).unwrap_or(0) << 12 | 1,
-        seed,
-        events,
-    };
+    let mut sessions = Sessions::new(seed, events);
     loop {
-        let deadline =
-            sessions.by_discriminator.values().filter_map(|each| each.machine.poll_timeout()).min();
+        let deadline = sessions.poll_timeout();
         let deadline = deadline.unwrap_or_else(|| now() + Duration::from_secs(3600));
         tokio::select! {
-            Some(received) = received.recv() => sessions.handle(&received),
+            Some(received) = received.recv() => sessions.handle(&received, now()),
             command = commands.recv() => match command {
-                Some(Command::Watch(session)) => sessions.watch(session),
-                Some(Command::Forget(peer)) => sessions.forget(&peer),
-                Some(Command::Stop) | None => return sessions.stop(),
+                Some(Command::Watch(session)) => sessions.watch(session, now()),
+                Some(Command::Forget(peer)) => sessions.forget(&peer, now()),
+                Some(Command::Stop) | None => return sessions.stop(now()),
             },
             () = sleep_until(deadline.into()) => (),
         }
-        sessions.work();
+        let time = now();
+        if sessions.is_expiring(time) {
+            // We may not have looked for a while: what came in time lies in the queue and in the sockets still.
+            while let Ok(received) = received.try_recv() {
+                sessions.handle(&received, time);
+            }
+            for ear in &ears {
+                for received in (0..QUEUE).map_while(|_| ear.hear().ok()).flatten() {
+                    sessions.handle(&received, time);
+                }
+            }
+        }
+        sessions.work(time);
     }
 }
 
 /// A socket that cannot be opened is an error of the operator's making: sessions stay down, BGP goes on.
-fn listen(address: SocketAddr, packets: &mpsc::Sender<Received>) {
-    let socket = match open(address) {
-        Ok(socket) => socket,
+fn listen(address: SocketAddr) -> Option<Ear> {
+    match open(address) {
+        Ok(socket) => {
+            let multi_hop = address.port() == MULTI_HOP_PORT;
+            Some(Ear { socket: Arc::new(socket), multi_hop })
+        }
         Err(error) => {
             tracing::error!(%address, %error, "cannot listen for BFD; is another BFD daemon running there?");
-            return;
+            None
         }
-    };
-    tokio::spawn(receive(socket, packets.clone(), address.port() == MULTI_HOP_PORT));
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -189,183 +191,42 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-/// Ends with the thread.
-async fn receive(socket: UdpSocket, packets: mpsc::Sender<Received>, multi_hop: bool) {
-    loop {
+impl Ear {
+    /// Takes a datagram if there is one; nothing is made of one that is no packet for us.
+    fn hear(&self) -> io::Result<Option<Received>> {
         let mut buffer = [0; 128];
-        let result = socket
-            .async_io(tokio::io::Interest::READABLE, || {
-                socket_option::receive_with_ttl(socket.as_fd(), &mut buffer)
-            })
-            .await;
-        match result {
-            Ok((length, Some(from), ttl)) => {
-                // RFC 5881 §5: nobody further away may speak.
-                if !multi_hop && ttl != Some(TTL) {
-                    tracing::debug!(%from, ?ttl, "BFD packet from further away than one hop");
-                    continue;
-                }
-                match Packet::decode(buffer.get(..length).unwrap_or_default()) {
-                    Ok(packet) => {
-                        if packets.send(Received { from, packet, multi_hop }).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => tracing::debug!(%from, %error, "dropped"),
+        let (length, from, ttl) =
+            socket_option::receive_with_ttl(self.socket.as_fd(), &mut buffer)?;
+        let Some(from) = from else { return Ok(None) };
+        // RFC 5881 §5: nobody further away may speak.
+        if !self.multi_hop && ttl != Some(TTL) {
+            tracing::debug!(%from, ?ttl, "BFD packet from further away than one hop");
+            return Ok(None);
+        }
+        Ok(match Packet::decode(buffer.get(..length).unwrap_or_default()) {
+            Ok(packet) => Some(Received { from, packet, multi_hop: self.multi_hop }),
+            Err(error) => {
+                tracing::debug!(%from, %error, "dropped");
+                None
+            }
+        })
+    }
+}
+
+/// Ends with the thread.
+async fn receive(ear: Ear, packets: mpsc::Sender<Received>) {
+    loop {
+        match ear.socket.async_io(tokio::io::Interest::READABLE, || ear.hear()).await {
+            Ok(Some(received)) => {
+                if packets.send(received).await.is_err() {
+                    return;
                 }
             }
-            Ok((_, None, _)) => (),
+            Ok(None) => (),
             Err(error) => {
                 tracing::warn!(%error, "cannot receive BFD packets");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
-}
-
-impl Sessions {
-    /// RFC 5880 §6.8.6: by our number, or by address as long as the other side does not know it.
-    fn handle(&mut self, received: &Received) {
-        let Received { from, packet, multi_hop } = received;
-        let belongs = |session: &&mut Session| {
-            session.wanted.config.multi_hop == *multi_hop && session.is_from(from)
-        };
-        let session = match packet.your_discriminator {
-            0 => self.by_discriminator.values_mut().find(belongs),
-            number => self.by_discriminator.get_mut(&number).filter(|session| belongs(session)),
-        };
-        if let Some(session) = session {
-            session.machine.handle_packet(packet, now());
-        }
-    }
-
-    fn watch(&mut self, wanted: BfdSession) {
-        let known = self.by_discriminator.values_mut().find(|each| each.wanted.peer == wanted.peer);
-        if let Some(session) = known
-            && session.wanted.same_path(&wanted)
-        {
-            session.machine.set_timing(wanted.config.timing, now());
-            session.wanted = wanted;
-            return;
-        }
-        self.forget(&wanted.peer.clone());
-        let discriminator = self.next_discriminator;
-        self.next_discriminator = self.next_discriminator.checked_add(1).unwrap_or(1);
-        let seed = self.seed ^ u64::from(discriminator);
-        let machine = Machine::new(wanted.config.timing, discriminator, seed, now());
-        self.by_discriminator.insert(discriminator, Session { wanted, machine, socket: None });
-    }
-
-    fn forget(&mut self, peer: &str) {
-        let known = self.by_discriminator.iter().find(|(_, each)| each.wanted.peer == peer);
-        let Some(discriminator) = known.map(|(discriminator, _)| *discriminator) else { return };
-        if let Some(mut session) = self.by_discriminator.remove(&discriminator) {
-            session.machine.shut_down(now());
-            session.transmit();
-        }
-    }
-
-    fn stop(&mut self) {
-        for session in self.by_discriminator.values_mut() {
-            session.machine.shut_down(now());
-            session.transmit();
-        }
-    }
-
-    fn work(&mut self) {
-        let time = now();
-        for session in self.by_discriminator.values_mut() {
-            if session.machine.poll_timeout().is_some_and(|at| at <= time) {
-                session.machine.handle_timeout(time);
-            }
-            session.transmit();
-            while let Some(change) = session.machine.poll_change() {
-                tracing::info!(peer = %session.wanted.peer, address = %session.wanted.address,
-                    from = %change.from, to = %change.to, why = %change.diagnostic, "BFD session changed");
-                // The speaker is gone otherwise.
-                let _ = self.events.send((session.wanted.peer.clone(), change));
-            }
-        }
-    }
-}
-
-impl Session {
-    fn is_from(&self, from: &SocketAddr) -> bool {
-        let on_link = match (from, self.remote()) {
-            (SocketAddr::V6(from), SocketAddr::V6(remote)) => {
-                remote.scope_id() == 0 || from.scope_id() == remote.scope_id()
-            }
-            _ => true,
-        };
-        on_link && from.ip().to_canonical() == self.wanted.address
-    }
-
-    fn remote(&self) -> SocketAddr {
-        let BfdSession { address, interface, config, .. } = &self.wanted;
-        let port = if config.multi_hop { MULTI_HOP_PORT } else { SINGLE_HOP_PORT };
-        match (address, interface) {
-            (IpAddr::V6(address), Some(interface)) if address.is_unicast_link_local() => {
-                let scope = nix::net::if_::if_nametoindex(interface.as_str()).unwrap_or(0);
-                SocketAddr::V6(SocketAddrV6::new(*address, port, 0, scope))
-            }
-            _ => SocketAddr::new(*address, port),
-        }
-    }
-
-    fn transmit(&mut self) {
-        while let Some(packet) = self.machine.poll_transmit() {
-            if let Err(error) = self.send(&packet) {
-                tracing::debug!(peer = %self.wanted.peer, %error, "cannot send a BFD packet");
-                self.socket = None;
-            }
-        }
-    }
-
-    fn send(&mut self, packet: &Packet) -> io::Result<()> {
-        let remote = self.remote();
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => self.sending_socket(remote)?,
-        };
-        let result = socket.send_to(&packet.encode(), remote);
-        self.socket = Some(socket);
-        result.map(|_| ())
-    }
-
-    fn sending_socket(&self, remote: SocketAddr) -> io::Result<std::net::UdpSocket> {
-        let local = self.wanted.local.unwrap_or(match remote {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        });
-        let span = u32::from(PORTS.end().saturating_sub(*PORTS.start()));
-        let first = self.machine.discriminator();
-        let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-        for offset in 0..64_u32 {
-            let step = first.wrapping_add(offset.wrapping_mul(257)) % span;
-            let port = PORTS.start().saturating_add(u16::try_from(step).unwrap_or(0));
-            let mut address = SocketAddr::new(local, port);
-            if let (SocketAddr::V6(address), SocketAddr::V6(remote)) = (&mut address, remote)
-                && address.ip().is_unicast_link_local()
-            {
-                address.set_scope_id(remote.scope_id());
-            }
-            match std::net::UdpSocket::bind(address) {
-                Ok(socket) => {
-                    socket.set_nonblocking(true)?;
-                    socket_option::set_ttl(socket.as_fd(), remote.is_ipv4(), TTL)?;
-                    return Ok(socket);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-}
-
-impl BfdSession {
-    fn same_path(&self, other: &Self) -> bool {
-        let Self { address, interface, local, config: Config { multi_hop, .. }, .. } = self;
-        (*address, interface, *local, *multi_hop)
-            == (other.address, &other.interface, other.local, other.config.multi_hop)
     }
 }

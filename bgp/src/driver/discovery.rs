@@ -1,11 +1,11 @@
 //! Finds the routers at the other end of interfaces by their router advertisements (RFC 4861 §4.2), and is found by ours.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -27,8 +27,48 @@ const HOP_LIMIT: u8 = 255;
 /// Time between advertisements of ours.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// An interface, and the address of the router that showed up there.
-pub(super) type Neighbour = (String, IpAddr);
+/// A router whose advertisements stop is asked after this time whether it is still there.
+const DOUBT: Duration = Duration::from_secs(15);
+/// Without an answer it is gone after this one, unless it said that it speaks less often.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What was learned about an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Neighbour {
+    /// A router showed up there.
+    Found(String, IpAddr),
+    /// It has not been heard for long. Told again and again until it is.
+    Silent(String),
+}
+
+/// When the router on each interface was heard, and how long that holds.
+#[derive(Debug, Default)]
+struct Heard(BTreeMap<String, (Instant, Duration)>);
+
+impl Heard {
+    /// Takes note of an advertisement with this Router Lifetime (RFC 4861 §4.2); zero says nothing but that it is no
+    /// default router.
+    fn note(&mut self, interface: &str, lifetime: Duration, now: Instant) {
+        self.0.insert(interface.to_owned(), (now, lifetime.max(PATIENCE)));
+    }
+
+    fn retain(&mut self, interfaces: &BTreeSet<String>) {
+        self.0.retain(|interface, _| interfaces.contains(interface));
+    }
+
+    /// Lists interfaces whose router should be asked whether it is there.
+    fn doubtful(&self, now: Instant) -> impl Iterator<Item = &String> {
+        let old = move |at: &Instant| now.saturating_duration_since(*at) >= DOUBT;
+        self.0.iter().filter(move |(_, (at, _))| old(at)).map(|(interface, _)| interface)
+    }
+
+    /// Lists interfaces whose router is gone.
+    fn silent(&self, now: Instant) -> impl Iterator<Item = &String> {
+        let over =
+            move |(at, valid): &(Instant, Duration)| now.saturating_duration_since(*at) >= *valid;
+        self.0.iter().filter(move |(_, heard)| over(heard)).map(|(interface, _)| interface)
+    }
+}
 
 /// The way to the task that looks.
 #[derive(Debug)]
@@ -88,6 +128,7 @@ async fn run(
         }
     };
     let mut tick = tokio::time::interval(INTERVAL);
+    let mut heard = Heard::default();
     loop {
         let mut buffer = [0; 1500];
         tokio::select! {
@@ -95,24 +136,39 @@ async fn run(
                 for interface in interfaces.borrow().iter() {
                     send(&socket, interface, ADVERTISEMENT);
                 }
+                let now = tokio::time::Instant::now().into_std();
+                for interface in heard.doubtful(now) {
+                    send(&socket, interface, SOLICITATION);
+                }
+                for interface in heard.silent(now) {
+                    if found.send(Neighbour::Silent(interface.clone())).is_err() {
+                        return;
+                    }
+                }
             }
             changed = interfaces.changed() => {
                 if changed.is_err() {
                     return;
                 }
+                heard.retain(&interfaces.borrow());
                 for interface in interfaces.borrow_and_update().iter() {
                     send(&socket, interface, SOLICITATION);
                     send(&socket, interface, ADVERTISEMENT);
                 }
             }
             received = receive(&socket, &mut buffer) => match received {
-                Ok(Some((interface, address, kind))) => {
-                    if !interfaces.borrow().contains(&interface) {
+                Ok(Some(message)) => {
+                    if !interfaces.borrow().contains(&message.interface) {
                         continue;
                     }
-                    if kind == SOLICITATION {
-                        send(&socket, &interface, ADVERTISEMENT);
-                    } else if found.send((interface, address)).is_err() {
+                    let Some(lifetime) = message.lifetime else {
+                        send(&socket, &message.interface, ADVERTISEMENT);
+                        continue;
+                    };
+                    let now = tokio::time::Instant::now().into_std();
+                    heard.note(&message.interface, lifetime, now);
+                    let neighbour = Neighbour::Found(message.interface, message.address);
+                    if found.send(neighbour).is_err() {
                         return;
                     }
                 }
@@ -126,21 +182,29 @@ async fn run(
     }
 }
 
+/// A solicitation or an advertisement.
+#[derive(Debug)]
+struct Message {
+    interface: String,
+    address: IpAddr,
+    /// Router Lifetime of an advertisement; none for a solicitation.
+    lifetime: Option<Duration>,
+}
+
 /// Waits for a message; `None` if it is not one for us.
-async fn receive(
-    socket: &UdpSocket,
-    buffer: &mut [u8],
-) -> io::Result<Option<(String, IpAddr, u8)>> {
+async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Message>> {
     let (length, from, hops) = socket
         .async_io(Interest::READABLE, || socket_option::receive_with_ttl(socket.as_fd(), buffer))
         .await?;
     let Some(SocketAddr::V6(from)) = from.filter(|_| hops == Some(HOP_LIMIT)) else {
         return Ok(None);
     };
-    let kind = match buffer.get(..length).unwrap_or_default() {
+    let lifetime = match buffer.get(..length).unwrap_or_default() {
         // The shortest advertisement and solicitation (RFC 4861 §4.1, §4.2).
-        [ADVERTISEMENT, 0, rest @ ..] if rest.len() >= 14 => ADVERTISEMENT,
-        [SOLICITATION, 0, rest @ ..] if rest.len() >= 6 => SOLICITATION,
+        [ADVERTISEMENT, 0, _, _, _, _, high, low, rest @ ..] if rest.len() >= 8 => {
+            Some(Duration::from_secs(u64::from(u16::from_be_bytes([*high, *low]))))
+        }
+        [SOLICITATION, 0, rest @ ..] if rest.len() >= 6 => None,
         _ => return Ok(None),
     };
     if !from.ip().is_unicast_link_local() {
@@ -148,7 +212,7 @@ async fn receive(
     }
     let name = nix::net::if_::if_indextoname(from.scope_id())?;
     let name = name.into_string().map_err(io::Error::other)?;
-    Ok(Some((name, IpAddr::V6(*from.ip()), kind)))
+    Ok(Some(Message { interface: name, address: IpAddr::V6(*from.ip()), lifetime }))
 }
 
 /// An interface that is not there yet is tried again with the next advertisement.
@@ -165,5 +229,34 @@ fn send(socket: &UdpSocket, interface: &str, kind: u8) {
         .and_then(|index| socket_option::send_to_group(socket.as_fd(), index, group, bytes));
     if let Err(error) = result {
         tracing::debug!(%interface, %error, "cannot send to the routers on an interface");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_that_is_not_heard_any_more_is_asked_and_then_gone() {
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut heard = Heard::default();
+        heard.note("eth0", Duration::ZERO, at(0));
+        heard.note("eth1", Duration::from_secs(1800), at(0));
+        heard.note("eth2", Duration::from_secs(5), at(0));
+        assert_eq!((heard.doubtful(at(14)).count(), heard.silent(at(14)).count()), (0, 0));
+        heard.note("eth2", Duration::from_secs(5), at(14));
+        assert_eq!(heard.doubtful(at(20)).collect::<Vec<_>>(), ["eth0", "eth1"]);
+        assert_eq!(heard.silent(at(44)).count(), 0);
+        // It stays silent until it is heard again.
+        for seconds in [45, 55] {
+            assert_eq!(heard.silent(at(seconds)).collect::<Vec<_>>(), ["eth0"]);
+        }
+        heard.note("eth0", Duration::ZERO, at(56));
+        assert_eq!(heard.silent(at(58)).count(), 0);
+        assert_eq!(heard.silent(at(1800)).count(), 3);
+        heard.retain(&BTreeSet::from(["eth1".to_owned()]));
+        assert_eq!(heard.silent(at(1800)).collect::<Vec<_>>(), ["eth1"]);
     }
 }

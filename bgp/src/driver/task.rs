@@ -102,9 +102,12 @@ impl Task {
                 Some((peer, change)) = self.bfd_events.recv() => {
                     self.speaker.handle_bfd(&peer, &change, now());
                 }
-                Some((interface, address)) = self.neighbours.recv() => {
-                    self.neighbour(&interface, address);
-                }
+                Some(neighbour) = self.neighbours.recv() => match neighbour {
+                    Neighbour::Found(interface, address) => self.neighbour(&interface, address),
+                    Neighbour::Silent(interface) => {
+                        self.speaker.handle_neighbour_silent(&interface, now());
+                    }
+                },
                 () = sleep => (),
                 Some(_) = self.farewells.join_next() => (),
             }

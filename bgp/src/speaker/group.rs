@@ -28,6 +28,21 @@ impl Speaker {
         self.add_member(&group, address);
     }
 
+    /// The router on an interface has not shown up for long. While its session is up, or its routes are kept for its
+    /// return, that means nothing.
+    pub fn handle_neighbour_silent(&mut self, interface: &str, now: Instant) {
+        self.now = now;
+        let is_gone = |peer: &Peer| peer.established.is_none() && peer.stale.is_empty();
+        let all_gone = self.peers.values().all(|peer| {
+            peer.config.interface.as_deref() != Some(interface)
+                || peer.group.is_none()
+                || is_gone(peer)
+        });
+        if all_gone {
+            self.handle_neighbour_lost(interface, now);
+        }
+    }
+
     /// The router on an interface is gone for good.
     pub fn handle_neighbour_lost(&mut self, interface: &str, now: Instant) {
         self.now = now;
