@@ -26,6 +26,8 @@ pub(crate) struct BgpView {
     pub(crate) pools: BTreeMap<String, api::IpPoolSpec>,
     /// Passwords by `<secret name>/<key>`, as far as they are known.
     pub(crate) passwords: BTreeMap<String, String>,
+    /// Networks that the interfaces of this node are on.
+    pub(crate) links: BTreeMap<String, Vec<bgp::Prefix>>,
 }
 
 /// Where a peering comes from.
@@ -58,6 +60,8 @@ pub(crate) struct Peering {
     pub(crate) local_as: u32,
     /// Address to connect from.
     pub(crate) source: Option<IpAddr>,
+    /// Router that the node reaches the peer by, if nothing else says so.
+    pub(crate) reachable_by: Option<IpAddr>,
     /// Wait for the peer to connect.
     pub(crate) passive: bool,
     /// TCP MD5 password.
@@ -148,11 +152,6 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
     for (name, peer) in &view.peers {
         match from_resource(view, node_name, &me, peer) {
             Ok(list) => {
-                if let (Some(gateway), false) = (&peer.spec.reachable_by, list.is_empty()) {
-                    problems.push(format!(
-                        "BGPPeer {name}: reachableBy {gateway} adds no route here; make sure that the node has one"
-                    ));
-                }
                 for peering in list {
                     // Two BGPPeers for one address: the first by name wins, the other is reported.
                     if let Some(other) = found.get(&peering.address)
@@ -311,15 +310,9 @@ fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<P
         local_as,
         source: match spec.source_address {
             Some(api::SourceAddress::None) => None,
-            Some(api::SourceAddress::UseNodeIp) => {
-                if base.address.is_ipv4() {
-                    me.ipv4
-                } else {
-                    me.ipv6
-                }
-            }
-            None => base.source,
+            Some(api::SourceAddress::UseNodeIp) | None => base.source,
         },
+        reachable_by: reachable_by(spec, base.address)?,
         password: password(view, spec.password.as_ref())?,
         route_reflector_client: client,
         allow_own_as: small("numAllowedLocalASNumbers", spec.num_allowed_local_as_numbers)?
@@ -333,6 +326,26 @@ fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<P
         next_hop_self: spec.next_hop_mode == Some(api::NextHopMode::SelfNode),
         ..base
     })
+}
+
+/// The gateway to a peer that is on no network of the node; Calico adds a static route for it.
+fn reachable_by(spec: &BgpPeerSpec, peer: IpAddr) -> Result<Option<IpAddr>, String> {
+    let Some(text) = spec.reachable_by.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    if spec.peer_ip.is_none() {
+        return Err("reachableBy needs peerIP".to_owned());
+    }
+    match text.parse::<IpAddr>() {
+        Ok(gateway) if gateway.is_ipv4() != peer.is_ipv4() => {
+            Err(format!("reachableBy {gateway} is of another family than peerIP {peer}"))
+        }
+        Ok(gateway) if gateway == peer => {
+            Err(format!("reachableBy {gateway} is the peer itself; name the router before it"))
+        }
+        Ok(gateway) => Ok(Some(gateway)),
+        Err(_) => Err(format!("reachableBy '{text}' is no address; write one like 10.0.0.1")),
+    }
 }
 
 fn peering(view: &BgpView, origin: Origin, address: IpAddr, peer_as: u32, me: &Local) -> Peering {
@@ -364,12 +377,9 @@ fn peering_at(
         port,
         peer_as,
         local_as: me.asn,
-        // A directly connected router is reached from the interface towards it; a node from the node's own address.
-        source: if origin == Origin::Mesh {
-            if address.is_ipv4() { me.ipv4 } else { me.ipv6 }
-        } else {
-            None
-        },
+        // As Calico does; `sourceAddress: None` leaves it to the kernel.
+        source: if address.is_ipv4() { me.ipv4 } else { me.ipv6 },
+        reachable_by: None,
         passive: false,
         password: None,
         route_reflector_client: false,

@@ -11,7 +11,7 @@ use std::{
 
 use api::{BgpFilterRule, BgpFilterSpec, FilterAction, MatchOperator, RouteSource};
 use bgp::{
-    Asn, Family, PeerConfig, PeerType, Prefix, RouterId, SpeakerConfig,
+    AddPathMode, Asn, Family, PeerConfig, PeerType, Prefix, RouterId, SpeakerConfig,
     config::NextHopMode,
     filter::{
         Action, AnyCommunity, Filter, LengthRange, Operation, Policy, PrefixMatch, PrefixOperator,
@@ -91,6 +91,8 @@ fn peer_config(
     config.route_reflector_client = peer.route_reflector_client;
     config.allow_own_as = usize::from(peer.allow_own_as);
     config.local_pref = CALICO_LOCAL_PREF;
+    // Calico's BIRD has `add paths on` for every session: behind a reflector nodes share the load and fail over at once.
+    config.add_path = AddPathMode::Both;
     config.next_hop = match (peer.next_hop_self, peer.next_hop_keep) {
         (true, _) => NextHopMode::Own,
         (false, true) => NextHopMode::Keep,
@@ -102,8 +104,8 @@ fn peer_config(
     for name in &peer.filters {
         let spec =
             view.filters.get(name).ok_or_else(|| format!("BGPFilter {name} does not exist"))?;
-        import.push(Arc::new(filter(name, spec, family, false)?));
-        export.push(Arc::new(filter(name, spec, family, true)?));
+        import.push(Arc::new(filter(view, name, spec, family, false)?));
+        export.push(Arc::new(filter(view, name, spec, family, true)?));
     }
     export.push(Arc::new(pools(view, local, peer, advertisements)));
     config.import = Policy { filters: import, default: Action::Accept };
@@ -183,6 +185,7 @@ fn pools(
 }
 
 fn filter(
+    view: &BgpView,
     name: &str,
     spec: &BgpFilterSpec,
     family: Family,
@@ -195,7 +198,7 @@ fn filter(
         (true, Family::Ipv6) => &spec.export_v6,
     };
     let rules = rules.iter().enumerate().map(|(index, spec)| {
-        rule(spec).map_err(|reason| {
+        rule(view, spec).map_err(|reason| {
             let direction = if export { "export" } else { "import" };
             format!("BGPFilter {name} {direction} rule {index}: {reason}")
         })
@@ -203,10 +206,24 @@ fn filter(
     Ok(Filter { name: format!("BGPFilter {name}"), rules: rules.collect::<Result<_, _>>()? })
 }
 
-fn rule(spec: &BgpFilterRule) -> Result<Rule, String> {
-    if spec.interface.is_some() {
-        return Err("interface is not supported yet".to_owned());
+/// Networks of the interfaces that a pattern of BIRD's fits: `*` stands for any text, `?` for one character.
+fn networks(view: &BgpView, pattern: &str) -> Vec<Prefix> {
+    let fitting = view.links.iter().filter(|(name, _)| fits(pattern.as_bytes(), name.as_bytes()));
+    fitting.flat_map(|(_, networks)| networks.iter().copied()).collect()
+}
+
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, _) => name.is_empty(),
+        (Some((b'*', rest)), None) => fits(rest, name),
+        (Some((b'*', rest)), Some((_, tail))) => fits(rest, name) || fits(pattern, tail),
+        (Some((b'?', rest)), Some((_, tail))) => fits(rest, tail),
+        (Some((own, rest)), Some((other, tail))) => own == other && fits(rest, tail),
+        (Some(_), None) => false,
     }
+}
+
+fn rule(view: &BgpView, spec: &BgpFilterRule) -> Result<Rule, String> {
     let mut rule = Rule::new(match spec.action {
         FilterAction::Accept => Action::Accept,
         FilterAction::Reject => Action::Reject,
@@ -230,6 +247,8 @@ fn rule(spec: &BgpFilterRule) -> Result<Rule, String> {
         }),
         _ => return Err("cidr and matchOperator go together".to_owned()),
     };
+    // The interface of a route is the one towards its next hop. Our own blocks have none (Calico: blackholes).
+    rule.next_hop = spec.interface.as_deref().map(|pattern| networks(view, pattern));
     rule.source = spec.source.map(|source| match source {
         RouteSource::RemotePeers => Source::Peers,
     });
@@ -300,6 +319,49 @@ mod tests {
         assert_eq!(rules[0].source, Some(Source::Peers));
         assert_eq!(rules[0].action, Action::Reject);
         assert_eq!(rules[1].action, Action::Accept);
+    }
+
+    #[test]
+    fn a_rule_for_an_interface_is_about_next_hops_on_its_networks() {
+        let node = json!({"metadata": {"name": "n1", "annotations": {"projectcalico.org/IPv4Address": "10.0.0.1/24"}}, "spec": {}});
+        let peer = json!({"metadata": {"name": "leaf"}, "spec": {"peerIP": "10.1.1.1", "asNumber": 65101, "filters": ["f"]}});
+        let filter = json!({
+            "importV4": [{"interface": "eth1", "action": "Reject"}, {"interface": "bond?.1*", "action": "Reject"}],
+            "exportV4": [{"interface": "*", "action": "Reject"}],
+        });
+        let mut view = BgpView::default();
+        view.nodes.insert("n1".into(), serde_json::from_value(node).unwrap());
+        view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
+        view.filters.insert("f".into(), serde_json::from_value(filter).unwrap());
+        view.pools
+            .insert("p".into(), serde_json::from_value(json!({"cidr": "10.244.0.0/16"})).unwrap());
+        for (name, network) in [
+            ("eth0", "10.0.0.0/24"),
+            ("eth1", "10.1.1.0/24"),
+            ("bond0.100", "10.2.0.0/24"),
+            ("bond0", "10.3.0.0/24"),
+        ] {
+            view.links.insert(name.into(), vec![network.parse().unwrap()]);
+        }
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
+        assert_eq!(problems, Vec::<String>::new());
+        let verdict = |policy: &Policy, next_hop: Option<[u8; 4]>| {
+            let next_hop = next_hop.map(|each| bgp::attr::NextHop::from(IpAddr::from(each)));
+            let attributes = bgp::PathAttributes { next_hop, ..bgp::PathAttributes::default() };
+            let subject = bgp::filter::Subject {
+                prefix: "10.244.0.0/26".parse().unwrap(),
+                attributes: &attributes,
+                source: if next_hop.is_some() { Source::Peers } else { Source::Local },
+                peer_type: PeerType::External,
+            };
+            policy.judge(&subject).action
+        };
+        let (import, export) = (&config.peers[0].import, &config.peers[0].export);
+        assert_eq!(verdict(import, Some([10, 1, 1, 1])), Action::Reject);
+        assert_eq!(verdict(import, Some([10, 2, 0, 7])), Action::Reject);
+        assert_eq!(verdict(import, Some([10, 0, 0, 7])), Action::Accept);
+        assert_eq!(verdict(import, Some([10, 3, 0, 7])), Action::Accept);
+        assert_eq!(verdict(export, None), Action::Accept);
     }
 
     #[test]

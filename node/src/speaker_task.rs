@@ -35,7 +35,7 @@ use tokio::{
 
 use self::passwords::Passwords;
 use crate::{
-    peering::BgpView,
+    peering::{BgpView, Peering},
     report::BgpReport,
     speaker_config::{Spoken, speaker_config},
     tasks::Context,
@@ -58,6 +58,8 @@ pub(crate) enum Seen {
     Pool(Key, Option<Arc<IpPool>>),
     Affinity(Key, Option<Arc<BlockAffinity>>),
     Password(passwords::Told),
+    /// Networks by interface.
+    Links(BTreeMap<String, Vec<Prefix>>),
     Synced,
 }
 
@@ -88,8 +90,8 @@ pub(crate) fn start<S: Store>(
     let conductor = Conductor {
         node_name: context.node_name.clone(),
         felix: context.felix.clone(),
-        passwords: Passwords::new(store, &context.namespace, sender),
-        view: BgpView::default(),
+        passwords: Passwords::new(store, &context.namespace, sender.clone()),
+        view: BgpView { links: links::read(), ..BgpView::default() },
         affinities: BTreeMap::new(),
         announced: BTreeSet::new(),
         synced: 0,
@@ -98,10 +100,11 @@ pub(crate) fn start<S: Store>(
         routes: Some(routes_sender),
         left: OnceCell::new(),
         blocks: context.blocks.clone(),
+        gateways: Gateways::default(),
     };
     tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
     tasks.spawn(report::run(handle.clone(), problems, routes, report_sender));
-    tasks.spawn(links::run(handle.clone()));
+    tasks.spawn(links::run(handle.clone(), sender));
     Ends { handle, report }
 }
 
@@ -160,6 +163,32 @@ struct Conductor<S> {
     /// The next hops of the routes of a former run; none if there were none.
     left: OnceCell<Option<BTreeSet<IpAddr>>>,
     blocks: watch::Sender<BTreeSet<IpNet>>,
+    /// Routes to peers by their `reachableBy`: those that are wanted, and those that felix knows of.
+    gateways: Gateways,
+}
+
+#[derive(Debug, Default)]
+struct Gateways {
+    wanted: BTreeMap<IpNet, IpAddr>,
+    told: BTreeMap<IpNet, IpAddr>,
+}
+
+impl Gateways {
+    fn want(&mut self, peerings: &[Peering]) {
+        let routes = peerings.iter().filter_map(|peer| Some((peer.address, peer.reachable_by?)));
+        self.wanted = routes.map(|(peer, gateway)| (IpNet::from(peer), gateway)).collect();
+    }
+
+    /// Returns what changed since the last time.
+    fn changes(&mut self) -> Vec<FibEntry> {
+        let gone = self.told.keys().filter(|peer| !self.wanted.contains_key(peer));
+        let gone = gone.map(|peer| FibEntry { prefix: *peer, next_hops: Vec::new() });
+        let new = self.wanted.iter().filter(|(peer, gateway)| self.told.get(peer) != Some(gateway));
+        let new = new.map(|(peer, way)| FibEntry { prefix: *peer, next_hops: vec![(*way, None)] });
+        let changes = gone.chain(new).collect();
+        self.told.clone_from(&self.wanted);
+        changes
+    }
 }
 
 impl<S: Store> Conductor<S> {
@@ -192,6 +221,10 @@ impl<S: Store> Conductor<S> {
             }
             let local = addresses.borrow_and_update().clone();
             let done = if only_addresses { Ok(()) } else { self.conduct() };
+            let routes = self.gateways.changes();
+            if !routes.is_empty() {
+                self.felix.set_fib(routes).await;
+            }
             retry = match done.and_then(|()| self.announce(&local)) {
                 Ok(()) => None,
                 Err(error) => {
@@ -225,6 +258,7 @@ impl<S: Store> Conductor<S> {
                 put(&mut view.pools, key.name, value.map(|value| value.spec.clone()))
             }
             Seen::Affinity(key, value) => put(&mut self.affinities, key, value),
+            Seen::Links(links) => view.links = links,
             Seen::Password(told) => self.passwords.take(told, &mut view.passwords),
             Seen::Synced => self.synced += 1,
         }
@@ -237,6 +271,7 @@ impl<S: Store> Conductor<S> {
         else {
             return Ok(());
         };
+        self.gateways.want(&peerings);
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
         config.forwarding_via = self.left.get_or_init(left_behind).clone();
         config.restarting = config.forwarding_via.is_some();
@@ -387,6 +422,32 @@ async fn carry(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_to_peers_behind_gateways_come_change_and_go() {
+        let view = |gateway: Option<&str>| {
+            let mut view = BgpView::default();
+            let node = serde_json::json!({"metadata": {"name": "n1", "annotations": {"projectcalico.org/IPv4Address": "10.0.0.1/24"}}, "spec": {}});
+            view.nodes.insert("n1".into(), serde_json::from_value(node).unwrap());
+            let spec =
+                serde_json::json!({"peerIP": "10.9.0.1", "asNumber": 1, "reachableBy": gateway});
+            let peer = serde_json::json!({"metadata": {"name": "leaf"}, "spec": spec});
+            view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
+            crate::peering::peerings(&view, "n1").0
+        };
+        let mut gateways = Gateways::default();
+        let mut told = |peerings: Vec<Peering>| {
+            gateways.want(&peerings);
+            let changes = gateways.changes();
+            assert!(gateways.changes().is_empty());
+            let text = changes.iter().map(|each| format!("{} {:?}", each.prefix, each.next_hops));
+            text.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(told(view(None)), "");
+        assert_eq!(told(view(Some("10.0.0.254"))), "10.9.0.1/32 [(10.0.0.254, None)]");
+        assert_eq!(told(view(Some("10.0.0.253"))), "10.9.0.1/32 [(10.0.0.253, None)]");
+        assert_eq!(told(view(None)), "10.9.0.1/32 []");
+    }
 
     #[test]
     fn own_blocks_are_announced_whole_and_borrowed_addresses_alone() {

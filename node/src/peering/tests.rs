@@ -57,7 +57,10 @@ fn check(view: &BgpView, node: &str, expected: Expect) {
         ] {
             flags.push_str(if set { flag } else { "" });
         }
-        let source = p.source.map(|source| format!(" from {source}")).unwrap_or_default();
+        let mut source = p.source.map(|source| format!(" from {source}")).unwrap_or_default();
+        if let Some(gateway) = p.reachable_by {
+            source.push_str(&format!(" by {gateway}"));
+        }
         text.push_str(&format!(
             "{} {}:{} AS{} as AS{}{source}{flags}\n",
             p.name, p.address, p.port, p.peer_as, p.local_as
@@ -90,7 +93,7 @@ fn a_node_peers_with_its_leaf_only_when_the_mesh_is_off() {
         &view,
         "n1",
         expect![[r#"
-        Node_10_1_1_1 10.1.1.1:179 AS65101 as AS64600 md5
+        Node_10_1_1_1 10.1.1.1:179 AS65101 as AS64600 from 10.0.0.9 md5
     "#]],
     );
     check(&view, "n2", expect![""]);
@@ -104,18 +107,18 @@ fn selector_peerings_have_two_ends() {
         &view,
         "n1",
         expect![[r#"
-        Node_10_0_0_20 10.0.0.20:179 AS64512 as AS64512
-        Node_fd00__20 fd00::20:179 AS64512 as AS64512
+        Node_10_0_0_20 10.0.0.20:179 AS64512 as AS64512 from 10.0.0.9
+        Node_fd00__20 fd00::20:179 AS64512 as AS64512 from fd00::9
     "#]],
     );
     check(
         &view,
         "rr",
         expect![[r#"
-        Node_10_0_0_10 10.0.0.10:179 AS65010 as AS64512
-        Node_10_0_0_9 10.0.0.9:179 AS64512 as AS64512 rr-client
-        Node_fd00__10 fd00::10:179 AS65010 as AS64512
-        Node_fd00__9 fd00::9:179 AS64512 as AS64512 rr-client
+        Node_10_0_0_10 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.20
+        Node_10_0_0_9 10.0.0.9:179 AS64512 as AS64512 from 10.0.0.20 rr-client
+        Node_fd00__10 fd00::10:179 AS65010 as AS64512 from fd00::20
+        Node_fd00__9 fd00::9:179 AS64512 as AS64512 from fd00::20 rr-client
     "#]],
     );
 }
@@ -137,12 +140,36 @@ fn nonsense_is_reported_and_costs_only_itself() {
         &view(json!({"nodeToNodeMeshEnabled": false}), &peers),
         "n1",
         expect![[r#"
-        Global_10_1_1_1_port_1790 10.1.1.1:1790 AS65101 as AS64512
+        Global_10_1_1_1_port_1790 10.1.1.1:1790 AS65101 as AS64512 from 10.0.0.9
         ! BGPPeer b-again: 10.1.1.1 is a peer already by BGPPeer a-good
         ! BGPPeer c-no-as: asNumber must be given with peerIP
         ! BGPPeer d-selector: nodeSelector 'rack ==': expected a value in quotes, such as 'web' at position 7
         ! BGPPeer e-address: peerIP 'leaf1' is no address; write 10.0.0.1, 10.0.0.1:1790 or [2001:db8::1]:1790
         ! BGPPeer f-secret: password: secret no has no key k, or cannot be read
     "#]],
+    );
+}
+
+#[test]
+fn a_router_behind_a_gateway_is_reached_from_the_nodes_address_unless_the_peer_says_otherwise() {
+    let peers = [
+        ("a", json!({"peerIP": "10.9.0.1", "asNumber": 65101, "reachableBy": "10.0.0.254"})),
+        ("b", json!({"peerIP": "10.9.0.2", "asNumber": 65101, "sourceAddress": "None"})),
+        ("c", json!({"peerIP": "fd09::1", "asNumber": 65101, "sourceAddress": "UseNodeIP"})),
+        ("d", json!({"peerIP": "10.9.0.4", "asNumber": 65101, "reachableBy": "fd00::1"})),
+        ("e", json!({"peerIP": "10.9.0.5", "asNumber": 65101, "reachableBy": "10.9.0.5"})),
+        ("f", json!({"peerIP": "10.9.0.6", "asNumber": 65101, "reachableBy": "leaf"})),
+    ];
+    check(
+        &view(json!({"nodeToNodeMeshEnabled": false}), &peers),
+        "n1",
+        expect![[r#"
+            Global_10_9_0_1 10.9.0.1:179 AS65101 as AS64512 from 10.0.0.9 by 10.0.0.254
+            Global_10_9_0_2 10.9.0.2:179 AS65101 as AS64512
+            Global_fd09__1 fd09::1:179 AS65101 as AS64512 from fd00::9
+            ! BGPPeer d: reachableBy fd00::1 is of another family than peerIP 10.9.0.4
+            ! BGPPeer e: reachableBy 10.9.0.5 is the peer itself; name the router before it
+            ! BGPPeer f: reachableBy 'leaf' is no address; write one like 10.0.0.1
+        "#]],
     );
 }

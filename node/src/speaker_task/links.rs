@@ -1,4 +1,5 @@
-//! Tells the speaker of links that lose or regain their carrier, with the addresses that they had.
+//! Tells the speaker of links that lose or regain their carrier, with the addresses that they had, and the configuration of
+//! the networks they are on.
 
 use std::{collections::BTreeMap, net::IpAddr, os::fd::AsFd as _};
 
@@ -6,15 +7,39 @@ use bgp::{InterfaceDown, Prefix, driver::Handle};
 use kernel::{Event, Monitor, Netlink};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::watch,
+    sync::{mpsc, watch},
 };
+
+use super::Seen;
 
 /// Addresses by interface name; kept after a link is gone, because its sessions still use them.
 type Addresses = BTreeMap<String, Vec<(IpAddr, Prefix)>>;
 
+/// Returns the networks by interface. Every link has fe80::/10, which tells nothing apart.
+fn networks(addresses: &Addresses) -> BTreeMap<String, Vec<Prefix>> {
+    let mut all: BTreeMap<String, Vec<Prefix>> = BTreeMap::new();
+    for (interface, each) in addresses {
+        for (address, prefix) in each {
+            if !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+                all.entry(interface.clone()).or_default().push(*prefix);
+            }
+        }
+    }
+    all
+}
+
+/// Reads the networks that the interfaces are on now.
+pub(super) fn read() -> BTreeMap<String, Vec<Prefix>> {
+    let mut addresses = Addresses::new();
+    if let Err(error) = refresh(&mut addresses) {
+        tracing::error!(%error, "cannot read the addresses of interfaces; rules for interfaces do not match");
+    }
+    networks(&addresses)
+}
+
 /// Listens until the task is dropped.
-pub(super) async fn run(handle: watch::Receiver<Option<Handle>>) {
-    if let Err(error) = listen(&handle).await {
+pub(super) async fn run(handle: watch::Receiver<Option<Handle>>, seen: mpsc::Sender<Seen>) {
+    if let Err(error) = listen(&handle, &seen).await {
         tracing::error!(%error, "cannot listen to link events; BGP notices dead links by its hold timer only");
     }
     std::future::pending().await
@@ -24,7 +49,10 @@ pub(super) async fn run(handle: watch::Receiver<Option<Handle>>) {
     deprecated,
     reason = "the replacement is unsafe; an owned descriptor that never moves is not"
 )]
-async fn listen(handle: &watch::Receiver<Option<Handle>>) -> anyhow::Result<()> {
+async fn listen(
+    handle: &watch::Receiver<Option<Handle>>,
+    seen: &mpsc::Sender<Seen>,
+) -> anyhow::Result<()> {
     let mut monitor = Monitor::open()?;
     let socket = AsyncFd::with_interest(monitor.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
     let mut addresses = Addresses::new();
@@ -42,7 +70,14 @@ async fn listen(handle: &watch::Receiver<Option<Handle>>) -> anyhow::Result<()> 
                         let _ = handle.interface_up(link.name);
                     }
                 }
-                Event::AddressAdded(_) | Event::Overrun => refresh(&mut addresses)?,
+                Event::AddressAdded(_) | Event::Overrun => {
+                    let before = networks(&addresses);
+                    refresh(&mut addresses)?;
+                    let after = networks(&addresses);
+                    if after != before {
+                        seen.send(Seen::Links(after)).await?;
+                    }
+                }
                 Event::LinkNew(_)
                 | Event::LinkChanged(_)
                 | Event::AddressRemoved(_)
