@@ -33,7 +33,8 @@ fn dynamic_neighbours_share_a_password() {
     let near = client("for the rack", "10.2.0.0/24");
     let _second = Voile::start(&lan, 2, 65002, &near);
     let _third = Voile::start(&lan, 3, 65003, &near.replace("10.2.0.0", "10.3.0.0"));
-    let fourth = Voile::start(&lan, 4, 65004, &near.replace("for the rack", "guessed"));
+    let other = near.replace("for the rack", "guessed").replace("10.2.0.0", "10.4.0.0");
+    let fourth = Voile::start(&lan, 4, 65004, &other);
     let _ = hub.wait_route("10.2.0.0/24", "rack[10.0.0.2]");
     let _ = hub.wait_route("10.3.0.0/24", "rack[10.0.0.3]");
     let kernel = || Ok(lan.routes(2));
