@@ -12,12 +12,9 @@
     reason = "a test: what fails here fails it, with the reason"
 )]
 
-mod bird;
-mod exabgp;
-mod frr;
-mod gobgp;
-mod openbgpd;
+mod matrix;
 mod scene;
+mod speaker;
 mod table;
 
 use std::{
@@ -29,52 +26,31 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 use voile_tests::{can_make_namespaces, skip};
 
-/// What a scenario shows, with whom, and how.
-struct Scenario {
-    /// A row of the table.
-    feature: &'static str,
-    /// Distinguishes scenarios of one row and peer.
-    name: &'static str,
-    run: fn(),
-}
-
-/// Another speaker.
-struct Speaker {
-    name: &'static str,
-    program: &'static str,
-    scenarios: &'static [Scenario],
-}
-
-const SPEAKERS: &[Speaker] =
-    &[bird::SPEAKER, frr::SPEAKER, gobgp::SPEAKER, openbgpd::SPEAKER, exabgp::SPEAKER];
+use matrix::FEATURES;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Scenarios mostly wait.
-    arguments.test_threads.get_or_insert(8);
+    arguments.test_threads.get_or_insert(12);
     let results = Arc::new(Mutex::new(table::Results::default()));
     let mut trials = Vec::new();
-    for speaker in SPEAKERS {
-        let reason = if !can_make_namespaces() {
-            Some("needs root".to_owned())
-        } else if !Path::new(speaker.program).exists() {
-            Some(format!("{} is not installed", speaker.program))
-        } else {
-            None
-        };
-        for scenario in speaker.scenarios {
-            let (results, reason) = (Arc::clone(&results), reason.clone());
-            let name = format!("{}::{}", speaker.name.to_lowercase(), scenario.name);
-            trials.push(Trial::test(name.clone(), move || {
-                match reason {
-                    Some(reason) => skip(&name, &reason),
-                    None => {
-                        (scenario.run)();
-                        results.lock().unwrap().pass(scenario.feature, speaker.name);
+    for feature in FEATURES {
+        for scenario in feature.scenarios {
+            for speaker in scenario.with {
+                let results = Arc::clone(&results);
+                let name = format!("{}::{}", speaker.name.to_lowercase(), scenario.name);
+                trials.push(Trial::test(name.clone(), move || {
+                    if !can_make_namespaces() {
+                        skip(&name, "needs root");
+                    } else if !Path::new(speaker.program).exists() {
+                        skip(&name, &format!("{} is not installed", speaker.program));
+                    } else {
+                        (scenario.run)(speaker);
+                        results.lock().unwrap().pass(feature.title, speaker.name);
                     }
-                }
-                Ok(())
-            }));
+                    Ok(())
+                }));
+            }
         }
     }
     let total = trials.len();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use super::SPEAKERS;
+use crate::matrix::{ALL, FEATURES};
 
 /// Scenarios that passed, by feature and speaker.
 #[derive(Default)]
@@ -30,22 +30,16 @@ impl Results {
 
     fn render(&self) -> String {
         let mut text = HEAD.to_owned();
-        let names: Vec<&str> = SPEAKERS.iter().map(|speaker| speaker.name).collect();
+        let names: Vec<&str> = ALL.iter().map(|speaker| speaker.name).collect();
         writeln!(text, "| Feature | {} |", names.join(" | ")).unwrap();
         writeln!(text, "|---|{}", "---|".repeat(names.len())).unwrap();
-        let mut features = Vec::new();
-        for scenario in SPEAKERS.iter().flat_map(|speaker| speaker.scenarios) {
-            if !features.contains(&scenario.feature) {
-                features.push(scenario.feature);
-            }
-        }
-        for feature in features {
-            let cells = names.iter().map(|name| match self.passed.get(&(feature, *name)) {
+        for feature in FEATURES {
+            let cells = names.iter().map(|name| match self.passed.get(&(feature.title, *name)) {
                 Some(count) => count.to_string(),
                 None => "-".to_owned(),
             });
             let cells: Vec<String> = cells.collect();
-            writeln!(text, "| {feature} | {} |", cells.join(" | ")).unwrap();
+            writeln!(text, "| {} | {} |", feature.title, cells.join(" | ")).unwrap();
         }
         text
     }

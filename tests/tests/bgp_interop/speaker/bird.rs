@@ -1,0 +1,119 @@
+//! BIRD 2.
+
+use std::path::Path;
+
+use voile_tests::{Process, bgp::Lan};
+
+use super::{Over, Router, Speaker, Wish, family};
+
+pub(crate) const SPEAKER: Speaker = Speaker {
+    name: "BIRD",
+    program: "/usr/sbin/bird",
+    start,
+    communities: ["(65003,7)", "(rt, 65003, 7)", "(65003, 7, 8)"],
+    llgr_stale: "(65535,6)",
+    kernel: Some("bird"),
+};
+
+struct Bird {
+    lan: Lan,
+    process: Process,
+}
+
+impl Bird {
+    fn control(&self, words: &[&str]) -> Result<String, String> {
+        let socket = self.lan.folder(2).join("bird.ctl");
+        let socket = socket.to_string_lossy();
+        let arguments: Vec<&str> =
+            ["-s", &socket].into_iter().chain(words.iter().copied()).collect();
+        self.lan.host(2).ask("birdc", &arguments)
+    }
+}
+
+impl Router for Bird {
+    fn show(&self, prefix: &str) -> Result<String, String> {
+        self.control(&["show", "route", "all", "for", prefix]).or_else(|error| {
+            if error.contains("Network not found") { Ok(error) } else { Err(error) }
+        })
+    }
+
+    fn withdraw(&mut self, prefix: &str) {
+        let _ = self.control(&["disable", &format!("own_{}", family(prefix))]).unwrap();
+    }
+
+    fn waits_for_us(&self, _: &str) -> Result<bool, String> {
+        let state = self.control(&["show", "protocols", "all"])?;
+        Ok(state.contains("Neighbor graceful restart active"))
+    }
+
+    fn bfd(&self) -> Result<String, String> {
+        self.control(&["show", "bfd", "sessions"])
+    }
+
+    fn kill(&mut self) {
+        self.process.kill();
+    }
+}
+
+fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
+    let mut text = "router id 10.0.0.2;\nlog stderr all;\nprotocol device { scan time 1; }\n\
+         protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }\n"
+        .to_owned();
+    for family in ["ipv4", "ipv6"] {
+        text += &format!(
+            "protocol kernel {{ {family} {{ export all; }}; persist; }}\n\
+             protocol static own_{family} {{ {family};\n"
+        );
+        for network in wish.networks_of(family) {
+            text += &format!(
+                "route {network} blackhole {{ bgp_community.add((65002, 100)); \
+                 bgp_ext_community.add((rt, 65002, 100)); bgp_large_community.add((65002, 1, 2)); }};\n"
+            );
+        }
+        text += "}\n";
+    }
+    for (number, session) in wish.sessions().iter().enumerate() {
+        text += &format!(
+            "protocol bgp b{number} {{ local {} as {}; neighbor {} as {}; hold time 9;\n\
+             connect delay time 1; connect retry time 1; error wait time 1, 2; graceful restart on;\n\
+             enable extended messages on;\n",
+            session.local, wish.asn, session.neighbour, session.asn
+        );
+        if let Some(password) = wish.password {
+            text += &format!("password \"{password}\";\n");
+        }
+        if let Some(role) = wish.role {
+            text += &format!("local role {role};\n");
+        }
+        for (wanted, words) in [
+            (wish.ttl_security, "ttl security on;\n"),
+            (session.client, "rr client;\n"),
+            (wish.bfd, "bfd on;\n"),
+            (
+                wish.long_lived,
+                "graceful restart time 3;\nlong lived graceful restart on;\nlong lived stale time 60;\n",
+            ),
+        ] {
+            text += if wanted { words } else { "" };
+        }
+        for family in session.families {
+            text += &format!("{family} {{ import all; export all;");
+            if let Some(limit) = wish.max_prefixes {
+                text += &format!(" import limit {limit} action disable;");
+            }
+            text += if wish.add_path { " add paths on;" } else { "" };
+            text += if wish.over == Over::Ipv6 { " extended next hop on;" } else { "" };
+            text += " };\n";
+        }
+        text += "}\n";
+    }
+    let config = lan.file(2, "bird.conf", &text);
+    let socket = lan.folder(2).join("bird.ctl");
+    let (config, socket) = (config.to_string_lossy(), socket.to_string_lossy());
+    let mut arguments = vec!["-f", "-c", &*config, "-s", &*socket];
+    if wish.restarted {
+        arguments.push("-R");
+    }
+    let process = lan.spawn(2, Path::new(SPEAKER.program), &arguments);
+    Box::new(Bird { lan: lan.clone(), process })
+}
