@@ -1,4 +1,5 @@
-//! The node's allocator: one task that owns the node's blocks; requests that wait together are served together.
+//! The node's allocator: one task that owns the node's blocks. Assignments that come together share their writes; everything
+//! else is done by itself, when no assignment is on its way.
 
 mod assign;
 mod claim;
@@ -26,6 +27,7 @@ use crate::{
     AssignError, AssignRequest, AutoAssign, Clock, Family, MachinePod, affinity, block::Cooldown,
     pool::Reservations,
 };
+use assign::Line;
 use machine::MachineAsk;
 use watches::Watches;
 use wishes::Wish;
@@ -131,6 +133,7 @@ impl<S: Store> Allocator<S> {
             claimed: BTreeMap::new(),
             handles: BTreeMap::new(),
             reservations: Reservations::default(),
+            line: Line::default(),
             options,
         };
         let task = Arc::new(Task(tokio::spawn(worker.run(inbox)).abort_handle()));
@@ -254,16 +257,27 @@ struct Worker<S> {
     handles: BTreeMap<String, Stored<IpamHandle>>,
     /// As of the current batch.
     reservations: Reservations,
+    /// Assignments on their way.
+    line: Line,
     options: Options,
 }
 
-/// Requests served with one round of writes.
+/// Requests taken up at once.
 const BATCH: usize = 256;
 
 impl<S: Store> Worker<S> {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut batch = Vec::new();
-        while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            // Neither loses anything when the other is faster.
+            tokio::select! {
+                biased;
+                Some(done) = self.line.next() => {
+                    self.go_on(done).await;
+                    continue;
+                }
+                count = inbox.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            }
             let mut assigns = Vec::new();
             let mut releases = Vec::new();
             let mut others = Vec::new();
@@ -278,10 +292,16 @@ impl<S: Store> Worker<S> {
                 refuse(assigns, others, releases, &error);
                 continue;
             }
+            if !releases.is_empty() || !others.is_empty() {
+                self.finish_line().await;
+            }
             self.reservations = self.watches.reservations();
             self.recover().await;
             self.release_handles(releases).await;
-            self.assign_all(assigns).await;
+            self.assign(assigns).await;
+            if !others.is_empty() {
+                self.finish_line().await;
+            }
             for command in others {
                 self.single(command).await;
             }

@@ -206,24 +206,24 @@ async fn take_over(
     Ok(Ok(Some(claim)))
 }
 
-/// Makes a handle say that it has `count` addresses in a block; returns what is stored, `None` when it is gone.
+/// Makes a handle say how many addresses it has in some blocks; returns what is stored, `None` when it is gone.
 pub(crate) async fn write_handle<S: Store>(
     store: &S,
     cached: Option<Stored<IpamHandle>>,
     id: &str,
-    block: &IpNet,
-    count: u32,
+    counts: &[(IpNet, u32)],
     tries: u32,
 ) -> Result<Option<Stored<IpamHandle>>, StoreError> {
     let mut known = cached;
     let key = Key::cluster(handle::object_name(id));
+    let is_release = counts.iter().all(|(_, count)| *count == 0);
     // Without a copy, a new handle is the likely case of an assignment and an existing one that of a release.
-    let mut read_first = known.is_none() && count == 0;
+    let mut read_first = known.is_none() && is_release;
     let mut attempt = 0;
     loop {
         let result = match read_first {
             true => match find::<IpamHandle>(store, &key).await {
-                Ok(None) if count == 0 => return Ok(None),
+                Ok(None) if is_release => return Ok(None),
                 Ok(found) => {
                     known = found;
                     read_first = false;
@@ -231,7 +231,7 @@ pub(crate) async fn write_handle<S: Store>(
                 }
                 Err(error) => Err(error),
             },
-            false => write_handle_once(store, known.clone(), id, block, count).await,
+            false => write_handle_once(store, known.clone(), id, counts).await,
         };
         match result {
             Err(error) if may_retry(&error) && attempt < tries => {
@@ -250,22 +250,21 @@ async fn write_handle_once<S: Store>(
     store: &S,
     known: Option<Stored<IpamHandle>>,
     id: &str,
-    block: &IpNet,
-    count: u32,
+    counts: &[(IpNet, u32)],
 ) -> Result<Option<Stored<IpamHandle>>, StoreError> {
-    let Some(mut stored) = known else {
-        return store.create(&handle::new(id, block, count)).await.map(Some);
-    };
+    let some = counts.iter().filter(|(_, count)| *count > 0);
+    let new = handle::with_blocks(id, some.map(|(net, count)| (net.to_string(), *count)).collect());
+    let Some(mut stored) = known else { return store.create(&new).await.map(Some) };
     if stored.spec.deleted {
         // Someone's soft delete that was not finished.
         delete_as_read(store, &stored).await?;
-        return if count == 0 {
-            Ok(None)
-        } else {
-            store.create(&handle::new(id, block, count)).await.map(Some)
-        };
+        let is_release = new.spec.block.is_empty();
+        return if is_release { Ok(None) } else { store.create(&new).await.map(Some) };
     }
-    let changed = handle::set_count(&mut stored.spec, block, count);
+    let mut changed = false;
+    for (net, count) in counts {
+        changed |= handle::set_count(&mut stored.spec, net, *count);
+    }
     if stored.spec.block.is_empty() {
         return delete_as_read(store, &stored).await.map(|()| None);
     }

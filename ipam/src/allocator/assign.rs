@@ -1,120 +1,141 @@
-//! Assignment: requests that wait together are placed in blocks together, and every block is written once.
+//! Assignment, in two stages that overlap: the handles of requests that come together are written at once, and then each block,
+//! with everything whose handle is written by then. While a block is being written, the handles of the next requests are.
+//!
+//! Handles come before blocks: a crash in between leaves a handle that releases nothing, never an address that no handle
+//! releases. Requests of one handle wait for each other.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+mod job;
+mod line;
 
-use api::AllocationAttribute;
+use api::{IpamBlock, IpamHandle};
+use futures::future::join_all;
 use ipnet::IpNet;
-use store::{Store, Stored};
+use store::{Store, StoreError, Stored};
 
-use super::{Address, Command, Reply, Worker};
+use super::{Address, Command, Worker};
 use crate::{
-    AssignError, AutoAssign, Family, block,
-    datastore::{may_retry, pause},
+    AssignError, block,
+    datastore::{may_retry, pause, save_block, write_handle},
 };
+use job::{Job, State};
+pub(super) use job::{Want, wants};
+pub(super) use line::{Done, Line};
+use line::{Place, Written};
 
-/// One wanted address.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Want {
-    Any(Family),
-    Certain(IpAddr),
-}
-
-impl Want {
-    pub(super) fn family(self) -> Family {
-        match self {
-            Self::Any(family) => family,
-            Self::Certain(address) => Family::of(address),
-        }
-    }
-}
-
-struct Job {
-    request: AutoAssign,
-    owner: AllocationAttribute,
-    reply: Reply<Vec<IpNet>>,
-    /// Wanted, with the address once there is one.
-    wants: Vec<(Want, Option<IpNet>)>,
-    failed: Option<AssignError>,
-}
-
-/// Index of a job and of one of its wants.
-type Place = (usize, usize);
+/// Why a request ends that others won from again and again.
+const LOST: AssignError = AssignError::NotReady("others won every race, try again");
 
 impl<S: Store> Worker<S> {
-    pub(super) async fn assign_all(&mut self, commands: Vec<Command>) {
+    /// Begins to serve requests.
+    pub(super) async fn assign(&mut self, commands: Vec<Command>) {
         let now = self.options.clock.now();
-        let mut jobs: Vec<Job> = commands.into_iter().filter_map(|one| job(one, now)).collect();
-        // A want is open again only when somebody else took its place.
-        for round in 0..=self.options.tries {
-            let mut plan: BTreeMap<IpNet, Vec<Place>> = BTreeMap::new();
-            for place in open(&jobs) {
-                let planned = |net: &IpNet| plan.get(net).map_or(0, Vec::len);
-                let Some((request, want)) = wanted(&jobs, place) else { continue };
-                match self.place(&request, want, &planned).await {
-                    Ok(net) => plan.entry(net).or_default().push(place),
-                    Err(error) => fail(&mut jobs, place, error),
+        let jobs = commands.into_iter().filter_map(|command| Job::new(command, now));
+        jobs.for_each(|job| self.line.add(job));
+        self.move_on().await;
+    }
+
+    /// Goes on with what was written.
+    pub(super) async fn go_on(&mut self, done: Done) {
+        self.take_in(done).await;
+        // What ended in the same moment shares the next write.
+        while let Some(done) = self.line.done_already() {
+            self.take_in(done).await;
+        }
+        self.move_on().await;
+    }
+
+    /// Begins every write that can begin, and answers whoever can be answered.
+    async fn move_on(&mut self) {
+        loop {
+            for net in self.line.waiting_blocks() {
+                self.begin_block(net).await;
+            }
+            let ended = self.line.ended();
+            let is_over = ended.is_empty();
+            for job in ended {
+                self.answer(job).await;
+            }
+            let begun = self.line.to_begin();
+            if begun.is_empty() && is_over {
+                return;
+            }
+            self.write_all_handles(begun).await;
+        }
+    }
+
+    /// Waits until every request is answered.
+    pub(super) async fn finish_line(&mut self) {
+        while let Some(done) = self.line.next().await {
+            self.go_on(done).await;
+        }
+    }
+
+    async fn take_in(&mut self, done: Done) {
+        match done {
+            Done::Handles(results) => {
+                for (id, handle, result) in results {
+                    let kept = self.keep_handle(&handle, result);
+                    let is_written = kept.is_ok();
+                    if let Err(error) = kept {
+                        self.line.fail(id, error.into());
+                    }
+                    self.line.handle_written(id, is_written);
                 }
             }
-            for (net, places) in plan {
-                self.commit(net, places, &mut jobs).await;
-            }
-            if open(&jobs).is_empty() {
-                break;
-            }
-            pause(round).await;
-        }
-        for job in jobs {
-            self.answer(job).await;
+            Done::Block(written, result) => self.block_written(written, result).await,
+            Done::Again(id) => self.line.begin_again(id),
         }
     }
 
-    async fn answer(&mut self, job: Job) {
-        let got: Vec<IpNet> = job.wants.iter().filter_map(|(_, got)| *got).collect();
-        let complete = got.len() == job.wants.len() && job.failed.is_none();
-        let delivered = if complete {
-            job.reply.send(Ok(got.clone())).is_ok()
-        } else {
-            let others = AssignError::NotReady("others won every race, try again");
-            drop(job.reply.send(Err(job.failed.unwrap_or(others))));
-            false
-        };
-        if delivered {
+    /// Finds blocks for requests, and writes their handles, all at once.
+    async fn write_all_handles(&mut self, jobs: Vec<u64>) {
+        let mut writes = Vec::new();
+        for id in jobs {
+            match self.find_places(id).await {
+                Ok(Some((handle, counts))) => {
+                    writes.push((id, self.handles.get(&handle).cloned(), handle, counts));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.line.fail(id, error);
+                    self.line.handle_written(id, false);
+                }
+            }
+        }
+        if writes.is_empty() {
             return;
         }
-        // All or none; and nobody waits for an answer that was dropped.
-        for net in got {
-            let address = net.addr();
-            let handle = Some(job.request.handle.clone());
-            let release = Address { address, handle, sequence: None };
-            if let Err(error) = self.release_address(&release).await {
-                tracing::warn!(%address, %error, "address of a failed request stays until its handle is released");
-            }
-        }
+        writes.iter().for_each(|(id, ..)| self.line.writes_handle(*id));
+        let (store, tries) = (self.store.clone(), self.options.tries);
+        self.line.spawn(async move {
+            let writes = writes.into_iter().map(|(id, known, handle, counts)| {
+                let store = &store;
+                async move {
+                    let result = write_handle(store, known, &handle, &counts, tries).await;
+                    (id, handle, result)
+                }
+            });
+            Done::Handles(join_all(writes).await)
+        });
     }
 
-    /// Writes the handles, then the block: a crash in between leaves a handle that releases nothing, never an address
-    /// that no handle releases.
-    async fn commit(&mut self, net: IpNet, places: Vec<Place>, jobs: &mut [Job]) {
-        let counts = self.counts_with(net, &places, jobs);
-        let outcomes = self.write_handles(net, &counts).await;
-        let mut usable = Vec::new();
-        for place in places {
-            let handle =
-                jobs.get(place.0).map(|job| job.request.handle.clone()).unwrap_or_default();
-            let at = counts.iter().position(|(id, _)| *id == handle);
-            match at.and_then(|at| outcomes.get(at)) {
-                Some(Err(error)) => fail(jobs, place, error.clone().into()),
-                _ => usable.push(place),
-            }
+    /// Finds a block for everything that a request still wants. Returns what its handle must say.
+    async fn find_places(
+        &mut self,
+        id: u64,
+    ) -> Result<Option<(String, Vec<(IpNet, u32)>)>, AssignError> {
+        let Some((request, open)) = self.line.open_wants(id) else { return Ok(None) };
+        for (index, want) in open {
+            let promised = self.line.promised();
+            let planned = |net: &IpNet| promised.get(net).copied().unwrap_or_default();
+            let net = self.place(&request, want, &planned).await?;
+            self.line.promise(Place { job: id, want: index }, net);
         }
-        let left = self.write_block(net, usable, jobs).await;
-        if left {
-            // The block has fewer of these handles than was written down.
-            let actual: Vec<_> =
-                counts.into_iter().map(|(id, _)| (id.clone(), self.count_of(net, &id))).collect();
-            self.write_handles(net, &actual).await;
-        }
+        let nets = self.line.nets(id);
+        let counts = nets
+            .into_iter()
+            .map(|(net, moving)| (net, self.count_of(net, &request.handle).saturating_add(moving)));
+        Ok(Some((request.handle.clone(), counts.collect())))
     }
 
     fn count_of(&self, net: IpNet, handle: &str) -> u32 {
@@ -123,145 +144,135 @@ impl<S: Store> Worker<S> {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    fn counts_with(&self, net: IpNet, places: &[Place], jobs: &[Job]) -> Vec<(String, u32)> {
-        let mut counts: Vec<(String, u32)> = Vec::new();
-        for job in places.iter().filter_map(|(job, _)| jobs.get(*job)) {
-            let handle = &job.request.handle;
-            match counts.iter_mut().find(|(id, _)| id == handle) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((handle.clone(), self.count_of(net, handle) + 1)),
-            }
-        }
-        counts
-    }
-
-    /// Returns whether some place did not get its address.
-    async fn write_block(&mut self, net: IpNet, places: Vec<Place>, jobs: &mut [Job]) -> bool {
-        let cooldown = self.cooldown();
-        for attempt in 0..=self.options.tries {
-            let Ok(Some(base)) = self.block(net).await else { return true };
-            let mut changed = base.clone();
-            block::thaw(&mut changed.spec, cooldown);
-            let mut taken = Vec::new();
-            for place in &places {
-                let Some(job) = jobs.get(place.0) else { continue };
-                let want = job.wants.get(place.1).map(|(want, _)| *want);
-                let result = match want {
-                    Some(Want::Certain(address)) => {
-                        block::take(&mut changed.spec, address, &job.owner).map(|()| address)
-                    }
-                    _ => block::take_any(&mut changed.spec, &job.owner, |address| {
-                        self.reservations.contains(address)
-                    })
-                    .ok_or(block::TakeError::InUse(net.addr())),
-                };
-                match (result, want) {
-                    (Ok(address), _) => taken.push((*place, address)),
-                    (Err(error), Some(Want::Certain(address))) => {
+    /// Writes a block with everything that waits for it.
+    async fn begin_block(&mut self, net: IpNet) {
+        let places = self.line.take_ready(net);
+        let base = match self.block(net).await {
+            Ok(Some(base)) => base,
+            Ok(None) => return self.lose(places),
+            Err(error) => return self.line.fail_places(&places, &error),
+        };
+        let mut changed = base.clone();
+        block::thaw(&mut changed.spec, self.cooldown());
+        let (mut taken, mut lost) = (Vec::new(), Vec::new());
+        for place in places {
+            let Some((want, owner)) = self.line.want(place) else { continue };
+            let result = match want {
+                Want::Certain(address) => block::take(&mut changed.spec, address, owner)
+                    .map(|()| address)
+                    .map_err(|error| {
                         let reason = format!("cannot be taken: {error}");
-                        fail(jobs, *place, AssignError::Refused { address, reason });
+                        Some(AssignError::Refused { address, reason })
+                    }),
+                Want::Any(_) => {
+                    let reserved = |address| self.reservations.contains(address);
+                    block::take_any(&mut changed.spec, owner, reserved).ok_or(None)
+                }
+            };
+            match result {
+                Ok(address) => taken.push((place, address)),
+                Err(Some(error)) => {
+                    self.line.settle(place, State::Open);
+                    self.line.fail(place.job, error);
+                }
+                Err(None) => lost.push(place),
+            }
+        }
+        self.lose(lost);
+        if taken.is_empty() {
+            return;
+        }
+        let written = Written { net, sequence: base.spec.sequence_number, taken };
+        self.line.writes(net, written.taken.len());
+        let store = self.store.clone();
+        self.line.spawn(async move {
+            let result = save_block(&store, changed).await;
+            Done::Block(written, result)
+        });
+    }
+
+    async fn block_written(
+        &mut self,
+        written: Written,
+        result: Result<Option<Stored<IpamBlock>>, StoreError>,
+    ) {
+        let net = written.net;
+        self.line.writes(net, 0);
+        let places: Vec<Place> = written.taken.iter().map(|(place, _)| *place).collect();
+        match result {
+            Ok(stored) => {
+                match stored {
+                    Some(stored) => drop(self.blocks.insert(net, stored)),
+                    None => drop(self.blocks.remove(&net)),
+                }
+                self.line.record(&written);
+            }
+            Err(error) if !may_retry(&error) => self.line.fail_places(&places, &error),
+            Err(error) => {
+                let attempt = self.line.missed(net);
+                tracing::debug!(block = %net, %error, attempt, "block was not written");
+                pause(attempt).await;
+                match self.load_patiently(net).await {
+                    // The answer was lost, the write was not.
+                    Ok(Some(now)) if self.line.holds(&now, &written) => self.line.record(&written),
+                    Ok(Some(_)) if attempt <= self.options.tries => {
+                        self.line.ready_again(net, places)
                     }
-                    // Open again: the next round finds another block.
-                    (Err(_), _) => {}
+                    Ok(_) => self.lose(places),
+                    Err(error) => self.line.fail_places(&places, &error),
                 }
             }
-            if taken.is_empty() {
-                return true;
+        }
+    }
+
+    /// Somebody else took the place: the request looks for another, a little later.
+    fn lose(&mut self, places: Vec<Place>) {
+        for (id, round) in self.line.lose(places) {
+            if round > self.options.tries {
+                self.line.fail(id, LOST);
+                continue;
             }
-            match self.save(net, changed).await {
-                Ok(()) => return self.record(net, &taken, jobs) < places.len(),
-                Err(error) if !may_retry(&error) => {
-                    for place in &places {
-                        fail(jobs, *place, error.clone().into());
-                    }
-                    return true;
-                }
-                Err(error) => {
-                    tracing::debug!(block = %net, %error, attempt, "block was not written");
-                    pause(attempt).await;
-                    let sequence = base.spec.sequence_number;
-                    match self.load_patiently(net).await {
-                        // The answer was lost, the write was not.
-                        Ok(Some(now)) if holds(&now, sequence, &taken, jobs) => {
-                            return self.record(net, &taken, jobs) < places.len();
-                        }
-                        Ok(Some(_)) => {}
-                        _ => return true,
-                    }
-                }
+            self.line.spawn(async move {
+                pause(round).await;
+                Done::Again(id)
+            });
+        }
+    }
+
+    async fn answer(&mut self, job: Job) {
+        let got = job.got();
+        let complete = job.failed.is_none() && got.len() == job.wants.len();
+        let handle = job.request.handle;
+        let delivered = if complete {
+            job.reply.send(Ok(got.clone())).is_ok()
+        } else {
+            drop(job.reply.send(Err(job.failed.unwrap_or(LOST))));
+            false
+        };
+        if delivered && job.rounds == 0 {
+            return;
+        }
+        // All or none; and nobody waits for an answer that was dropped.
+        for net in got.iter().filter(|_| !delivered) {
+            let address = net.addr();
+            let release = Address { address, handle: Some(handle.clone()), sequence: None };
+            if let Err(error) = self.release_address(&release).await {
+                tracing::warn!(%address, %error, "address of a failed request stays until its handle is released");
             }
         }
-        true
-    }
-
-    fn record(&self, net: IpNet, taken: &[(Place, IpAddr)], jobs: &mut [Job]) -> usize {
-        for ((job, want), address) in taken {
-            let slot = jobs.get_mut(*job).and_then(|job| job.wants.get_mut(*want));
-            if let Some((_, got)) = slot {
-                *got = IpNet::new(*address, net.prefix_len()).ok();
-            }
+        // A block may have fewer addresses of the handle than was written down.
+        let counts: Vec<(IpNet, u32)> =
+            job.nets.into_iter().map(|net| (net, self.count_of(net, &handle))).collect();
+        if counts.is_empty() {
+            return;
         }
-        taken.len()
-    }
-}
-
-/// Returns whether a block has exactly what one write put there.
-fn holds(
-    stored: &Stored<api::IpamBlock>,
-    sequence: u64,
-    taken: &[(Place, IpAddr)],
-    jobs: &[Job],
-) -> bool {
-    taken.iter().all(|((job, _), address)| {
-        let owner = jobs.get(*job).map(|job| &job.owner);
-        let found = block::assigned(&stored.spec).find(|(one, _)| one == address);
-        let at = block::sequence_of(&stored.spec, *address);
-        found.map(|(_, owner)| owner) == owner && at == Some(sequence)
-    })
-}
-
-fn job(command: Command, now: crate::UnixNanos) -> Option<Job> {
-    let (request, wants, reply) = match command {
-        Command::Auto(request, reply) => {
-            let wants = wants(&request, &[]);
-            (request, wants, reply)
+        let known = self.handles.get(&handle).cloned();
+        let result = write_handle(&self.store, known, &handle, &counts, self.options.tries).await;
+        if let Err(error) = self.keep_handle(&handle, result) {
+            tracing::debug!(handle, %error, "handle is not mended; its next write or the collector does");
         }
-        Command::Certain(request, addresses, reply) => {
-            let wants = wants(&request, &addresses);
-            (request, wants, reply)
-        }
-        _ => return None,
-    };
-    let owner = request.owner.attribute(&request.handle, now);
-    let wants = wants.into_iter().map(|want| (want, None)).collect();
-    Some(Job { request, owner, reply, wants, failed: None })
-}
-
-/// Returns what a request wants: these addresses, or as many as it says when there are none.
-pub(super) fn wants(request: &AutoAssign, addresses: &[IpAddr]) -> Vec<Want> {
-    if !addresses.is_empty() {
-        return addresses.iter().map(|one| Want::Certain(*one)).collect();
-    }
-    let v4 = (0..request.num4).map(|_| Want::Any(Family::V4));
-    v4.chain((0..request.num6).map(|_| Want::Any(Family::V6))).collect()
-}
-
-fn open(jobs: &[Job]) -> Vec<Place> {
-    let mut places = Vec::new();
-    for (index, job) in jobs.iter().enumerate().filter(|(_, job)| job.failed.is_none()) {
-        let wants = job.wants.iter().enumerate();
-        places.extend(wants.filter(|(_, (_, got))| got.is_none()).map(|(want, _)| (index, want)));
-    }
-    places
-}
-
-fn wanted(jobs: &[Job], place: Place) -> Option<(AutoAssign, Want)> {
-    let job = jobs.get(place.0).filter(|job| job.failed.is_none())?;
-    Some((job.request.clone(), job.wants.get(place.1)?.0))
-}
-
-fn fail(jobs: &mut [Job], place: Place, error: AssignError) {
-    if let Some(job) = jobs.get_mut(place.0) {
-        job.failed.get_or_insert(error);
     }
 }
+
+/// A handle that was written, or why it was not.
+type HandleResult = (u64, String, Result<Option<Stored<IpamHandle>>, StoreError>);

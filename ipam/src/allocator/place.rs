@@ -87,8 +87,11 @@ impl<S: Store> Worker<S> {
             return Ok(false);
         }
         let mut stored = self.blocks.get(&net).cloned();
+        // What we are writing ourselves, the watch may show before the answer is here.
         let is_behind = stored.as_ref().is_none_or(|copy| {
-            self.room(copy) <= planned && seen.is_some_and(|seen| seen > copy.spec.sequence_number)
+            !self.line.is_writing(&net)
+                && self.room(copy) <= planned
+                && seen.is_some_and(|seen| seen > copy.spec.sequence_number)
         });
         if is_behind {
             stored = self.load_patiently(net).await?;

@@ -1,6 +1,6 @@
 //! Reading and writing blocks and handles, with the worker's copies kept true.
 
-use api::IpamBlock;
+use api::{IpamBlock, IpamHandle};
 use ipnet::IpNet;
 use store::{Store, StoreError, Stored};
 
@@ -70,26 +70,33 @@ impl<S: Store> Worker<S> {
     ) -> Vec<Result<(), StoreError>> {
         let (store, tries) = (&self.store, self.options.tries);
         let writes = counts.iter().map(|(id, count)| {
-            write_handle(store, self.handles.get(id).cloned(), id, &net, *count, tries)
+            let (known, counts) = (self.handles.get(id).cloned(), [(net, *count)]);
+            async move { write_handle(store, known, id, &counts, tries).await }
         });
         let results = futures::future::join_all(writes).await;
-        let mut outcomes = Vec::with_capacity(counts.len());
-        for ((id, _), result) in counts.iter().zip(results) {
-            outcomes.push(match result {
-                Ok(Some(stored)) => {
-                    self.handles.insert(id.clone(), stored);
-                    Ok(())
-                }
-                Ok(None) => {
-                    self.handles.remove(id);
-                    Ok(())
-                }
-                Err(error) => {
-                    self.handles.remove(id);
-                    Err(error)
-                }
-            });
+        let results = counts.iter().zip(results);
+        results.map(|((id, _), result)| self.keep_handle(id, result)).collect()
+    }
+
+    /// Keeps a copy of a handle that was written.
+    pub(super) fn keep_handle(
+        &mut self,
+        id: &str,
+        result: Result<Option<Stored<IpamHandle>>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match result {
+            Ok(Some(stored)) => {
+                self.handles.insert(id.to_owned(), stored);
+                Ok(())
+            }
+            Ok(None) => {
+                self.handles.remove(id);
+                Ok(())
+            }
+            Err(error) => {
+                self.handles.remove(id);
+                Err(error)
+            }
         }
-        outcomes
     }
 }

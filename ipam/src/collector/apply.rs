@@ -134,7 +134,7 @@ async fn release_handle<S: Store>(
     let mut released = Vec::new();
     for (net, addresses) in blocks {
         released.extend(release_in(store, &net, &addresses, release, cooldown).await?);
-        write_handle(store, None, &release.handle, &net, 0, TRIES).await?;
+        write_handle(store, None, &release.handle, &[(net, 0)], TRIES).await?;
     }
     tracing::info!(handle = release.handle, reason = release.reason, ?released, "collected");
     Ok(released)

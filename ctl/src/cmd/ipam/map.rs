@@ -95,10 +95,11 @@ fn grid(
     let places: Vec<IpNet> = places.collect();
     let mut text = String::new();
     if cell_prefix < block_prefix {
-        text.push_str(&format!(
-            "one cell is /{cell_prefix}: {} blocks\n",
-            1_u64 << (block_prefix - cell_prefix)
-        ));
+        let blocks = match block_prefix - cell_prefix {
+            bits @ 0..=31 => (1_u64 << bits).to_string(),
+            bits => format!("2^{bits}"),
+        };
+        text.push_str(&format!("one cell is /{cell_prefix}: {blocks} blocks\n"));
     }
     let mut free_rows = 0;
     for row in places.chunks(columns) {

@@ -180,9 +180,13 @@ fn one<S: Store>(context: &Context<S>, inventory: &Inventory, ip: IpAddr) -> Res
     if let Some(text) = machine(context.format, &value)? {
         return Ok(Outcome::ok(text));
     }
-    let mut text = match &taken {
-        Some(taken) => format!("IP {ip} is in use by {}\n", taken.owner()),
-        None => format!("IP {ip} is not assigned\n"),
+    let rests = taken.as_ref().and_then(|taken| taken.released_at);
+    let mut text = match (&taken, rests) {
+        (_, Some(time)) => {
+            format!("IP {ip} is nobody's: it was released at {time} and cools down\n")
+        }
+        (Some(taken), None) => format!("IP {ip} is in use by {}\n", taken.owner()),
+        (None, None) => format!("IP {ip} is not assigned\n"),
     };
     text.push_str(&format!("Pool:   {} ({})\n", pool.metadata.name, pool.spec.cidr));
     if let Some(block) = block {
@@ -192,13 +196,10 @@ fn one<S: Store>(context: &Context<S>, inventory: &Inventory, ip: IpAddr) -> Res
             owner.as_deref().unwrap_or("nobody")
         ));
     }
-    if let Some(taken) = taken {
+    if let Some(taken) = taken.filter(|_| rests.is_none()) {
         text.push_str(&format!("Handle: {}\n", taken.handle.unwrap_or("-")));
         for (name, value) in taken.attributes {
             text.push_str(&format!("  {name}: {value}\n"));
-        }
-        if let Some(time) = taken.released_at {
-            text.push_str(&format!("  released at {time}, cooling down\n"));
         }
     }
     Ok(Outcome::ok(text))

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::{IpamBlock, IpamHandle};
+use store::Store as _;
 use store::memory::{Faults, MemoryStore, Verb};
 use tokio::time::Instant;
 
@@ -79,6 +80,46 @@ async fn a_burst_of_a_hundred_pods_takes_a_dozen_block_writes_and_half_a_second(
     assert_eq!(reads, 0, "{:?}", store.requests());
     assert!(took < Duration::from_millis(500), "{took:?}");
     store.set_faults(Faults::none());
+    assert_eq!(findings(&store).await, [""; 0]);
+}
+
+/// Nobody waits for another's block to be written before its own handle is.
+#[tokio::test(start_paused = true)]
+async fn requests_that_come_one_after_the_other_do_not_wait_for_each_other() {
+    let store = cluster("10.0.0.0/16", 26, &["n1"]).await;
+    let ipam = allocator(&store, "n1");
+    ipam.ensure_block(Family::V4).await.unwrap();
+    // A handle and a block take 10 ms at most, and the block that is being written then 5 more.
+    store.set_faults(Faults { latency: Duration::from_millis(5), ..Faults::none() });
+    let asks = (0..40_u64).map(|number| {
+        let ipam = ipam.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(number * 2)).await;
+            let start = Instant::now();
+            ipam.auto_assign(request("n1", &format!("h{number}"))).await.unwrap();
+            start.elapsed()
+        }
+    });
+    let slowest = futures::future::join_all(asks).await.into_iter().max().unwrap();
+    assert!(slowest <= Duration::from_millis(16), "{slowest:?}");
+}
+
+/// One write of the handle, whatever the number of blocks.
+#[tokio::test(start_paused = true)]
+async fn a_handle_is_written_once_for_both_families() {
+    let store = cluster("10.0.0.0/24", 26, &["n1"]).await;
+    let six = api::IpPoolSpec { cidr: "fd00::/112".to_owned(), ..api::IpPoolSpec::default() };
+    store.create(&api::IpPool::new("six", six)).await.unwrap();
+    let ipam = allocator(&store, "n1");
+    for family in [Family::V4, Family::V6] {
+        ipam.ensure_block(family).await.unwrap();
+    }
+    store.forget_requests();
+    let both = crate::AutoAssign { num6: 1, ..request("n1", "h") };
+    assert_eq!(ipam.auto_assign(both).await.unwrap().len(), 2);
+    assert_eq!(store.count::<IpamHandle>(Verb::Create), 1);
+    assert_eq!(store.count::<IpamBlock>(Verb::Update), 2);
+    assert_eq!(store.requests().len(), 3);
     assert_eq!(findings(&store).await, [""; 0]);
 }
 

@@ -233,6 +233,9 @@ async fn a_map_shows_owners_fill_and_leaks() {
         a cell: owner and tenths in use (. none, * all); - free, + several owners, ~ nobody's, ! a leak
         exit code 0
     "#]].assert_eq(&run(&store, &["ipam", "map", "pool-1"]).await);
+    // Blocks of /122 in a /48: more than anybody counts.
+    let large = run(&store, &["ipam", "map", "pool-6"]).await;
+    assert!(large.contains("2^"), "{large}");
     expect![[r#"
         error: there is no pool nowhere; `voilectl get ippools` lists them
         exit code 2
