@@ -82,7 +82,10 @@ impl<S: Store> Worker<S> {
         };
         let listed = found.iter().flat_map(|stored| stored.spec.block.keys());
         let mut blocks: BTreeSet<IpNet> = listed.filter_map(|text| text.parse().ok()).collect();
-        // The block is the truth, should the handle be missing.
+        // The block is the truth, should the handle be missing: its write may have arrived after the handle was released.
+        if found.is_none() {
+            self.load_own().await?;
+        }
         let holds = |net: &&IpNet| {
             self.blocks
                 .get(*net)
@@ -90,6 +93,22 @@ impl<S: Store> Worker<S> {
         };
         blocks.extend(self.blocks.keys().filter(holds));
         Ok(blocks.into_iter().collect())
+    }
+
+    /// Reads the node's own blocks with addresses, as far as our copies are not what the watch has seen.
+    async fn load_own(&mut self) -> Result<(), StoreError> {
+        for net in self.own_blocks() {
+            let copy = self.blocks.get(&net).map(|copy| copy.spec.sequence_number);
+            let is_behind = self.watches.space(|space| {
+                space
+                    .get(&net)
+                    .is_some_and(|seen| !seen.empty && copy.is_none_or(|copy| copy < seen.sequence))
+            });
+            if is_behind {
+                self.load_patiently(net).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn release_address(

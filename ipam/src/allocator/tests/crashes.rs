@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use api::{IpamHandle, Key};
 use proptest::prelude::*;
+use store::Store;
 use store::memory::{Faults, MemoryStore};
 use store::random::Random;
 
-use super::{all, allocator, cluster, findings, request};
+use super::{all, allocator, cluster, findings, request, settle};
 
 /// One life of a node's allocator: it works until it is killed at some await point.
 async fn live(
@@ -37,6 +39,27 @@ async fn live(
         }
     };
     let _ = tokio::time::timeout(budget, work).await;
+}
+
+/// A block's write may arrive after its handle was released: the address is there, the handle is not.
+#[tokio::test(start_paused = true)]
+async fn an_address_without_its_handle_is_released_from_the_nodes_own_blocks() {
+    let store = cluster("10.0.0.0/27", 28, &["n1"]).await;
+    let late = async |handle: &str| {
+        let former = allocator(&store, "n1");
+        let got = former.auto_assign(request("n1", handle)).await.unwrap();
+        store.delete::<IpamHandle>(&Key::cluster(handle), &Default::default()).await.unwrap();
+        got[0].addr()
+    };
+    let never_read = late("h1").await;
+    let ipam = allocator(&store, "n1");
+    assert_eq!(ipam.release_by_handle("h1").await.unwrap(), [never_read]);
+    // And when this process has an older copy of the block.
+    ipam.auto_assign(request("n1", "h2")).await.unwrap();
+    let read_before = late("h3").await;
+    settle().await;
+    assert_eq!(ipam.release_by_handle("h3").await.unwrap(), [read_before]);
+    assert_eq!(findings(&store).await, [""; 0]);
 }
 
 proptest! {
