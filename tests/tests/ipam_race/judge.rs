@@ -21,7 +21,7 @@ pub(crate) struct Seen {
 }
 
 /// What is stored when everybody has come to rest: who has which address.
-pub(crate) type Stored = Vec<(IpAddr, String)>;
+pub(crate) type Stored = BTreeSet<(IpAddr, String)>;
 
 /// Something that must not be.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -150,7 +150,6 @@ fn settled(book: &Book, stored: &Stored, forgotten: &BTreeSet<String>) -> Vec<Vi
             found.push(Violation::Leaked { address: *address, handle: handle.clone() });
         }
     }
-    let stored: BTreeSet<&(IpAddr, String)> = stored.iter().collect();
     for (address, handle) in &book.holders {
         if !stored.contains(&(*address, handle.clone())) {
             found.push(Violation::NotStored { address: *address, handle: handle.clone() });

@@ -117,15 +117,18 @@ pub(crate) fn race(name: &str, start: Start, seed: u64) -> Result<(), String> {
     let checked = check(&kubeconfig, &[]);
 
     let stored = runtime.block_on(stored(&store));
+    wait_for("the witness has seen what is stored", Duration::from_secs(10), || {
+        if witness.stored() == stored { Ok(()) } else { Err(format!("{:?}", witness.stored())) }
+    });
     let holdings = crowd.book.holdings.iter();
     let forgotten: BTreeSet<String> =
         holdings.filter(|(name, _)| is_forgotten(name)).map(|(name, _)| name.clone()).collect();
-    let changes = witness.count();
     let seen = witness.end();
     let (book, violations) = judge(&crowd.journal, &seen, &stored, &forgotten);
     eprintln!(
-        "{name}: {} addresses held, {changes} changes of owners seen, {} lines in the journal",
+        "{name}: {} addresses held, {} changes of owners seen, {} lines in the journal",
         book.holders.len(),
+        seen.len(),
         crowd.journal.len()
     );
     let told: Vec<String> = violations.iter().map(ToString::to_string).collect();

@@ -16,42 +16,46 @@ use store::{
 };
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
-use crate::judge::Seen;
+use crate::judge::{Seen, Stored};
 
 /// The watch, and what it saw.
 pub(crate) struct Witness {
-    seen: Arc<Mutex<Vec<Seen>>>,
+    saw: Arc<Mutex<Saw>>,
     task: AbortHandle,
+}
+
+/// Changes so far, and every block as it is now.
+#[derive(Default)]
+struct Saw {
+    changes: Vec<Seen>,
+    blocks: BTreeMap<String, BTreeMap<IpAddr, String>>,
 }
 
 impl Witness {
     /// Starts, and returns when it sees.
     pub(crate) fn start(runtime: &Handle, store: KubeStore, journal: PathBuf) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let saw = Arc::new(Mutex::new(Saw::default()));
         let (ready, mut synced) = watch::channel(false);
-        let task = runtime.spawn(run(store, journal, Arc::clone(&seen), ready)).abort_handle();
+        let task = runtime.spawn(run(store, journal, Arc::clone(&saw), ready)).abort_handle();
         runtime.block_on(async { synced.wait_for(|synced| *synced).await.map(drop) }).unwrap();
-        Self { seen, task }
+        Self { saw, task }
     }
 
-    /// Ends, and returns everything that was seen.
+    /// Who has which address now, as far as it has seen.
+    pub(crate) fn stored(&self) -> Stored {
+        let saw = self.saw.lock().unwrap();
+        saw.blocks.values().flatten().map(|(address, owner)| (*address, owner.clone())).collect()
+    }
+
+    /// Ends, and returns every change that was seen.
     pub(crate) fn end(self) -> Vec<Seen> {
+        assert!(!self.task.is_finished(), "the witness saw it all");
         self.task.abort();
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.seen.lock().unwrap().len()
+        std::mem::take(&mut self.saw.lock().unwrap().changes)
     }
 }
 
-async fn run(
-    store: KubeStore,
-    journal: PathBuf,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    ready: watch::Sender<bool>,
-) {
-    let mut blocks: BTreeMap<String, BTreeMap<IpAddr, String>> = BTreeMap::new();
+async fn run(store: KubeStore, journal: PathBuf, saw: Arc<Mutex<Saw>>, ready: watch::Sender<bool>) {
     let mut changes = pin!(follow::<IpamBlock>(store, FollowOptions::default()));
     while let Some(change) = changes.next().await {
         let (name, after) = match change {
@@ -68,12 +72,13 @@ async fn run(
             Change::Disconnected { reason, .. } => panic!("the witness is blind: {reason}"),
         };
         let length = std::fs::metadata(&journal).unwrap().len();
-        let before = blocks.insert(name.clone(), after.clone()).unwrap_or_default();
+        let mut saw = saw.lock().unwrap();
+        let before = saw.blocks.insert(name.clone(), after.clone()).unwrap_or_default();
         let mut addresses: Vec<&IpAddr> = before.keys().chain(after.keys()).collect();
         addresses.sort();
         addresses.dedup();
         let changed = addresses.into_iter().filter(|one| before.get(one) != after.get(one));
-        seen.lock().unwrap().extend(changed.map(|address| Seen {
+        saw.changes.extend(changed.map(|address| Seen {
             journal: length,
             block: name.clone(),
             address: *address,
