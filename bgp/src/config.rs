@@ -5,6 +5,7 @@ mod key;
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
+#[cfg(feature = "driver")]
 pub(crate) use self::key::Key;
 pub use self::{
     group::{AcceptedAs, Members, PeerGroup},
@@ -288,6 +289,7 @@ impl PeerConfig {
     }
 
     /// Returns what signs the segments of the session.
+    #[cfg(feature = "driver")]
     pub(crate) fn key(&self) -> Option<Key> {
         if self.tcp_ao.is_empty() {
             self.password.clone().map(Key::Md5)

@@ -23,6 +23,7 @@ pub enum AoAlgorithm {
     AesCmac,
 }
 
+#[cfg(feature = "driver")]
 impl AoAlgorithm {
     /// Returns what Linux calls it.
     pub(crate) const fn kernel_name(self) -> &'static str {
@@ -34,6 +35,7 @@ impl AoAlgorithm {
 }
 
 /// What signs the segments to and from a peer.
+#[cfg(feature = "driver")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// RFC 2385.
