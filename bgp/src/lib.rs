@@ -27,6 +27,7 @@ pub mod decision;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod filter;
+mod index;
 pub mod mrt;
 mod random;
 #[cfg(feature = "report")]

@@ -7,25 +7,33 @@
 mod next_hops;
 mod path;
 mod slot;
+mod sources;
 
-use std::hash::BuildHasher;
+use std::{collections::VecDeque, hash::BuildHasher, hint::black_box};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 pub(crate) use self::{
     next_hops::NextHopSet,
     path::{Path, PathKey, Rejection},
+    sources::{Count, Source},
 };
 use self::{
     next_hops::{NextHopSetId, NextHopSets},
     slot::Slot,
+    sources::Sources,
 };
 use crate::{
     attr::{AttrId, AttrSet, Interner},
-    decision::{Candidate, Decision, Multipath, Origination, decide},
+    decision::{Candidate, Decision, Multipath, decide},
+    index::{Found, Index},
     speaker::FibNextHop,
     types::{Families, Prefix},
+    wire::Item,
 };
+
+/// Look-ups that are begun together.
+const TOGETHER: usize = 16;
 
 /// Number of a peer; used again once no path of it is left and every group knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,45 +58,38 @@ impl SlotId {
     }
 }
 
-/// A path's source as decisions and next hops need it.
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    pub(crate) origination: Origination,
-    /// Interface of link-local next hops.
-    pub(crate) interface: Option<String>,
-}
-
-/// Paths of one peer in the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) received: usize,
-    pub(crate) accepted: usize,
-}
-
 /// What a new decision changed.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// The next hops are others than before.
-    pub(crate) fib: Option<NextHopSet>,
+    pub(crate) fib: bool,
     /// The choice is another than before.
     pub(crate) chosen: bool,
+}
+
+/// A prefix that is about to be looked for, with its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    pub(crate) item: Item,
+    hash: u32,
 }
 
 /// All prefixes of both families.
 #[derive(Debug)]
 pub(crate) struct Rib {
     hasher: DefaultHashBuilder,
-    index: HashTable<SlotId>,
+    index: Index,
     slots: Vec<Option<Slot>>,
     free: Vec<SlotId>,
-    dirty: Vec<SlotId>,
-    sources: Vec<Option<Source>>,
-    counts: Vec<Count>,
+    dirty: VecDeque<SlotId>,
+    sources: Sources,
     next_hop_sets: NextHopSets,
     /// Neighbouring prefixes mostly share their attributes.
     recent_next_hop: Option<(AttrId, PeerId, Option<NextHopSetId>)>,
     /// Networks on links without carrier.
     unreachable: Vec<Prefix>,
+    /// Paths that went or changed their attributes since the interner was swept: nobody may need those any more.
+    dropped: usize,
     pub(crate) multipath: Multipath,
 }
 
@@ -96,49 +97,47 @@ impl Rib {
     pub(crate) fn new(multipath: Multipath) -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            dirty: Vec::new(),
-            sources: Vec::new(),
-            counts: Vec::new(),
+            dirty: VecDeque::new(),
+            sources: Sources::default(),
             next_hop_sets: NextHopSets::new(),
             recent_next_hop: None,
             unreachable: Vec::new(),
+            dropped: 0,
             multipath,
         }
     }
 
     /// Tells who a peer is; must come before its first path.
     pub(crate) fn set_source(&mut self, peer: PeerId, source: Source) {
-        let index = peer.index();
-        if self.sources.len() <= index {
-            self.sources.resize(index.saturating_add(1), None);
-            self.counts.resize(index.saturating_add(1), Count::default());
-        }
-        if let Some(place) = self.sources.get_mut(index) {
-            *place = Some(source);
-        }
+        self.sources.set(peer, source);
         self.recent_next_hop = None;
     }
 
     pub(crate) fn source(&self, peer: PeerId) -> Option<&Source> {
-        self.sources.get(peer.index())?.as_ref()
+        self.sources.get(peer)
     }
 
     pub(crate) fn count(&self, peer: PeerId) -> Count {
-        self.counts.get(peer.index()).copied().unwrap_or_default()
+        self.sources.count(peer)
     }
 
     /// Returns how many prefixes there are.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.index.len()
     }
 
     pub(crate) fn find(&self, prefix: &Prefix) -> Option<SlotId> {
-        let hash = hash(&self.hasher, prefix);
-        let slots = &self.slots;
-        self.index.find(hash, |id| slot_prefix(slots, *id) == Some(*prefix)).copied()
+        self.find_hashed(prefix, hash(&self.hasher, prefix))
+    }
+
+    fn find_hashed(&self, prefix: &Prefix, hash: u32) -> Option<SlotId> {
+        match self.index.find(hash, |id| self.prefix(SlotId(id)) == Some(*prefix)) {
+            Found::Number(id) => Some(SlotId(id)),
+            Found::Vacant(_) => None,
+        }
     }
 
     fn slot(&self, id: SlotId) -> Option<&Slot> {
@@ -149,70 +148,125 @@ impl Rib {
         self.slots.get_mut(id.index())?.as_mut()
     }
 
-    fn find_or_insert(&mut self, prefix: Prefix) -> SlotId {
-        if let Some(found) = self.find(&prefix) {
-            return found;
+    /// Takes some prefixes and begins to look for all of them at once: the waits for memory overlap.
+    pub(crate) fn look_up(
+        &self,
+        items: &mut impl Iterator<Item = Item>,
+    ) -> [Option<Lookup>; TOGETHER] {
+        let mut found = [None; TOGETHER];
+        for place in &mut found {
+            let Some(item) = items.next() else { break };
+            let hash = hash(&self.hasher, &item.prefix);
+            black_box(self.index.guess(hash));
+            *place = Some(Lookup { item, hash });
         }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            SlotId(u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX))
-        });
-        if let Some(place) = self.slots.get_mut(id.index()) {
-            *place = Some(Slot::new(prefix));
+        for Lookup { hash, .. } in found.iter().flatten() {
+            let guess = self.index.guess(*hash).and_then(|id| self.slot(SlotId(id)));
+            black_box(guess.map(|slot| slot.prefix.length()));
         }
-        let Self { hasher, slots, index, .. } = self;
-        index.insert_unique(hash(hasher, &prefix), id, |id| {
-            hash(hasher, &slot_prefix(slots, *id).unwrap_or(prefix))
-        });
-        id
+        found
+    }
+
+    fn lookup(&self, prefix: Prefix, path_id: u32) -> Lookup {
+        Lookup { item: Item { prefix, path_id }, hash: hash(&self.hasher, &prefix) }
     }
 
     fn mark(&mut self, id: SlotId) {
         if let Some(slot) = self.slot_mut(id)
-            && !slot.dirty
+            && !slot.is_dirty()
         {
-            slot.dirty = true;
-            self.dirty.push(id);
-        }
-    }
-
-    fn count_path(&mut self, path: &Path, present: bool) {
-        let Some(count) = self.counts.get_mut(path.key.source.index()) else { return };
-        let step = |number: &mut usize| {
-            *number = if present { number.saturating_add(1) } else { number.saturating_sub(1) };
-        };
-        step(&mut count.received);
-        if path.accepted().is_ok() {
-            step(&mut count.accepted);
+            slot.set_dirty(true);
+            self.dirty.push_back(id);
         }
     }
 
     /// Stores a path, in place of the one with the same key.
     pub(crate) fn insert(&mut self, prefix: Prefix, path: Path) {
-        let id = self.find_or_insert(prefix);
-        let Some(slot) = self.slot_mut(id) else { return };
-        let replaced = slot.insert(path);
-        self.count_path(&path, true);
-        if let Some(replaced) = &replaced {
-            self.count_path(replaced, false);
+        self.insert_at(self.lookup(prefix, path.key.path_id), path);
+    }
+
+    /// Stores a path of a prefix that was looked up.
+    pub(crate) fn insert_at(&mut self, Lookup { item, hash }: Lookup, path: Path) {
+        let prefix = item.prefix;
+        self.index.reserve();
+        let found = self.index.find(hash, |id| self.prefix(SlotId(id)) == Some(prefix));
+        let (id, replaced) = match found {
+            Found::Number(id) => {
+                let id = SlotId(id);
+                let Some(slot) = self.slot_mut(id) else { return };
+                (id, slot.insert(path))
+            }
+            Found::Vacant(place) => {
+                let id = self.occupy(Slot::new(prefix, path));
+                self.index.occupy(place, hash, id.0);
+                (id, None)
+            }
+        };
+        self.sources.count_path(&path, true);
+        match &replaced {
+            Some(replaced) => {
+                self.sources.count_path(replaced, false);
+                if replaced.received != path.received || replaced.accepted() != path.accepted() {
+                    self.dropped = self.dropped.saturating_add(1);
+                }
+            }
+            None => {
+                if self.sources.add_slot(path.key.source, id) {
+                    self.visit(path.key.source, |_, _| ());
+                }
+            }
         }
         if replaced.is_none_or(|replaced| !replaced.decides_like(&path)) {
             self.mark(id);
         }
     }
 
+    fn occupy(&mut self, slot: Slot) -> SlotId {
+        if let Some(id) = self.free.pop() {
+            if let Some(place) = self.slots.get_mut(id.index()) {
+                *place = Some(slot);
+            }
+            return id;
+        }
+        let id = SlotId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.slots.push(Some(slot));
+        id
+    }
+
     /// Removes a path.
     pub(crate) fn remove(&mut self, prefix: &Prefix, key: PathKey) {
-        if let Some(id) = self.find(prefix) {
-            self.remove_in(id, key);
+        self.remove_at(self.lookup(*prefix, key.path_id), key.source);
+    }
+
+    /// Removes the path of a prefix that was looked up.
+    pub(crate) fn remove_at(&mut self, Lookup { item, hash }: Lookup, source: PeerId) {
+        if let Some(id) = self.find_hashed(&item.prefix, hash) {
+            self.remove_in(id, PathKey { source, path_id: item.path_id });
         }
     }
 
     fn remove_in(&mut self, id: SlotId, key: PathKey) {
         if let Some(removed) = self.slot_mut(id).and_then(|slot| slot.remove(key)) {
-            self.count_path(&removed, false);
+            self.sources.count_path(&removed, false);
+            self.dropped = self.dropped.saturating_add(1);
             self.mark(id);
         }
+    }
+
+    /// Looks at every slot with paths of a source, in order, and forgets those that have none (any more).
+    fn visit(&mut self, source: PeerId, mut visit: impl FnMut(&mut Self, SlotId)) {
+        let mut slots = self.sources.take_slots(source);
+        let has_path = |rib: &Self, id: &SlotId| {
+            rib.slot(*id).is_some_and(|slot| slot.paths().iter().any(|p| p.key.source == source))
+        };
+        slots.retain(|id| {
+            if !has_path(self, id) {
+                return false;
+            }
+            visit(self, *id);
+            has_path(self, id)
+        });
+        self.sources.put_slots(source, slots);
     }
 
     /// Lists all numbers; slots may be empty.
@@ -228,39 +282,48 @@ impl Rib {
 
     /// Removes all paths of a source in these families; only the stale ones if asked so.
     pub(crate) fn remove_all(&mut self, source: PeerId, families: Families, only_stale: bool) {
-        if families.is_empty() || self.count(source).received == 0 {
+        let Count { received, stale, .. } = self.count(source);
+        if families.is_empty() || received == 0 || only_stale && stale == 0 {
             return;
         }
-        for id in self.all() {
-            let Some(slot) = self.slot(id) else { continue };
-            if !families.contains(slot.prefix.family()) {
-                continue;
+        let matches = |path: &&Path| path.key.source == source && (path.stale || !only_stale);
+        self.visit(source, |rib, id| {
+            if rib.prefix(id).is_none_or(|prefix| !families.contains(prefix.family())) {
+                return;
             }
-            let matches = |path: &&Path| path.key.source == source && (path.stale || !only_stale);
-            while let Some(key) = self
-                .slot(id)
-                .and_then(|slot| slot.paths().iter().find(matches))
-                .map(|path| path.key)
-            {
-                self.remove_in(id, key);
+            while let Some(path) = rib.slot(id).and_then(|slot| slot.paths().iter().find(matches)) {
+                rib.remove_in(id, path.key);
             }
-        }
+        });
     }
 
     /// Marks all paths of a source in these families as stale.
     pub(crate) fn mark_stale(&mut self, source: PeerId, families: Families) {
-        for slot in self.slots.iter_mut().flatten() {
-            if families.contains(slot.prefix.family()) {
-                slot.mark_stale(|path| path.key.source == source);
-            }
+        let Count { received, stale, .. } = self.count(source);
+        if families.is_empty() || received == stale {
+            return;
         }
+        let mut marked: usize = 0;
+        self.visit(source, |rib, id| {
+            if let Some(slot) = rib.slot_mut(id)
+                && families.contains(slot.prefix.family())
+            {
+                marked = marked.saturating_add(slot.mark_stale(|path| path.key.source == source));
+            }
+        });
+        self.sources.add_stale(source, marked);
     }
 
     /// Lists the paths of a source.
-    pub(crate) fn paths_of(&self, source: PeerId) -> Vec<(Prefix, Path)> {
-        let slots = self.slots.iter().flatten();
-        let all = slots.flat_map(|slot| slot.paths().iter().map(|path| (slot.prefix, *path)));
-        all.filter(|(_, path)| path.key.source == source).collect()
+    pub(crate) fn paths_of(&mut self, source: PeerId) -> Vec<(Prefix, Path)> {
+        let mut all = Vec::new();
+        self.visit(source, |rib, id| {
+            if let Some(slot) = rib.slot(id) {
+                let own = slot.paths().iter().filter(|path| path.key.source == source);
+                all.extend(own.map(|path| (slot.prefix, *path)));
+            }
+        });
+        all
     }
 
     /// Replaces the networks that cannot be reached and looks at everything again.
@@ -285,11 +348,10 @@ impl Rib {
 
     /// Takes up to `limit` slots whose paths changed.
     pub(crate) fn take_dirty(&mut self, limit: usize) -> Vec<SlotId> {
-        let rest = self.dirty.split_off(self.dirty.len().min(limit));
-        let taken = std::mem::replace(&mut self.dirty, rest);
+        let taken: Vec<SlotId> = self.dirty.drain(..self.dirty.len().min(limit)).collect();
         for id in &taken {
             if let Some(slot) = self.slot_mut(*id) {
-                slot.dirty = false;
+                slot.set_dirty(false);
             }
         }
         taken
@@ -318,7 +380,13 @@ impl Rib {
         let chosen = slot.choose(best);
         let fib_changed = slot.fib != fib;
         slot.fib = fib;
-        Outcome { fib: fib_changed.then(|| self.next_hop_sets.get(fib)), chosen }
+        Outcome { fib: fib_changed, chosen }
+    }
+
+    /// Returns a prefix and what the last decision made of its next hops.
+    pub(crate) fn fib_entry(&self, id: SlotId) -> Option<(Prefix, NextHopSet)> {
+        let slot = self.slot(id)?;
+        Some((slot.prefix, self.next_hop_sets.get(slot.fib)))
     }
 
     /// Returns the attributes of a path that may be used.
@@ -431,18 +499,21 @@ impl Rib {
     pub(crate) fn release(&mut self, ids: &[SlotId]) {
         for id in ids {
             let Some(slot) = self.slot(*id) else { continue };
-            if !slot.paths().is_empty() || slot.dirty {
+            if !slot.paths().is_empty() || slot.is_dirty() {
                 continue;
             }
             let hash = hash(&self.hasher, &slot.prefix);
-            if let Ok(entry) = self.index.find_entry(hash, |other| other == id) {
-                entry.remove();
-            }
+            self.index.remove(hash, id.0);
             if let Some(place) = self.slots.get_mut(id.index()) {
                 *place = None;
             }
             self.free.push(*id);
         }
+    }
+
+    /// Attributes were stored that no path will have.
+    pub(crate) const fn drop_attributes(&mut self) {
+        self.dropped = self.dropped.saturating_add(1);
     }
 
     /// Forgets attributes and next hops that no path has any more, if there may be many of them.
@@ -451,11 +522,15 @@ impl Rib {
         interner: &mut Interner,
         remembered: impl Iterator<Item = AttrId>,
     ) {
-        if interner.wants_sweep() {
+        if interner.wants_sweep(self.dropped) {
+            let mut groups: usize = 0;
+            let remembered = remembered.inspect(|_| groups = groups.saturating_add(1));
             let paths = self.slots.iter().flatten().flat_map(Slot::paths);
             let held = paths.flat_map(|path| [Some(path.received), path.accepted().ok()]);
             interner.sweep(held.flatten().chain(remembered));
             self.recent_next_hop = None;
+            // What only groups remember goes without a path's going.
+            self.dropped = groups;
         }
         if self.next_hop_sets.wants_sweep() {
             self.next_hop_sets.sweep(self.slots.iter().flatten().filter_map(|slot| slot.fib));
@@ -489,15 +564,12 @@ pub(crate) struct Entry<'a> {
     pub(crate) next_hops: NextHopSet,
 }
 
-fn hash(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u64 {
-    match prefix.address() {
+fn hash(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u32 {
+    let hash = match prefix.address() {
         std::net::IpAddr::V4(address) => {
             hasher.hash_one(u64::from(u32::from(address)) << 8 | u64::from(prefix.length()))
         }
         std::net::IpAddr::V6(address) => hasher.hash_one((u128::from(address), prefix.length())),
-    }
-}
-
-fn slot_prefix(slots: &[Option<Slot>], id: SlotId) -> Option<Prefix> {
-    slots.get(id.index())?.as_ref().map(|slot| slot.prefix)
+    };
+    u32::try_from(hash >> 32).unwrap_or(0)
 }

@@ -58,7 +58,7 @@ const DISCARD: Treatment = Treatment::Discard;
 
 /// Reads the attributes of a message that announces routes. An error ends the session.
 pub(crate) fn decode(section: &[u8], context: Context) -> Result<Decoded, Notification> {
-    let mut reading = Reading { context, ..Reading::new(context) };
+    let mut reading = Reading::new(context);
     for attribute in attributes(section) {
         let Ok(attribute) = attribute else {
             reading.fault(0, (WITHDRAW, "an attribute overruns the section"));
@@ -82,7 +82,8 @@ pub(crate) fn decode_next_hop(bytes: &[u8]) -> Option<NextHop> {
 
 struct Reading {
     context: Context,
-    seen: [bool; 256],
+    /// One bit for each code.
+    seen: [u64; 4],
     attributes: PathAttributes,
     as4_path: Option<AsPath>,
     as4_aggregator: Option<Aggregator>,
@@ -93,7 +94,7 @@ impl Reading {
     fn new(context: Context) -> Self {
         Self {
             context,
-            seen: [false; 256],
+            seen: [0; 4],
             attributes: PathAttributes::default(),
             as4_path: None,
             as4_aggregator: None,
@@ -106,7 +107,8 @@ impl Reading {
     }
 
     fn has_seen(&self, code: u8) -> bool {
-        self.seen.get(usize::from(code)).copied().unwrap_or(false)
+        let word = self.seen.get(usize::from(code >> 6)).copied().unwrap_or(0);
+        word >> (code & 63) & 1 == 1
     }
 
     fn attribute(&mut self, raw: &RawAttribute<'_>) -> Result<(), Notification> {
@@ -115,8 +117,8 @@ impl Reading {
             self.fault(raw.code, (DISCARD, "duplicate attribute"));
             return Ok(());
         }
-        if let Some(seen) = self.seen.get_mut(usize::from(raw.code)) {
-            *seen = true;
+        if let Some(word) = self.seen.get_mut(usize::from(raw.code >> 6)) {
+            *word |= 1 << (raw.code & 63);
         }
         let Some(expected) = expected_flags(raw.code) else {
             return self.unknown(raw);
@@ -208,13 +210,14 @@ impl Reading {
     }
 
     fn finish(mut self) -> Decoded {
-        let mut required =
-            vec![(code::ORIGIN, "ORIGIN is missing"), (code::AS_PATH, "AS_PATH is missing")];
-        if self.context.peer_type == PeerType::Internal {
-            required.push((code::LOCAL_PREF, "LOCAL_PREF is missing"));
-        }
+        let required = [
+            (code::ORIGIN, "ORIGIN is missing"),
+            (code::AS_PATH, "AS_PATH is missing"),
+            (code::LOCAL_PREF, "LOCAL_PREF is missing"),
+        ];
         for (code, why) in required {
-            if !self.has_seen(code) {
+            let expected = code != code::LOCAL_PREF || self.context.peer_type == PeerType::Internal;
+            if expected && !self.has_seen(code) {
                 self.fault(code, (WITHDRAW, why));
             }
         }
@@ -356,7 +359,9 @@ const AS_SEQUENCE: u8 = 2;
 fn as_path(value: &[u8], four_octet_as: bool) -> Result<AsPath, Flaw> {
     let overrun = |_| (WITHDRAW, "a segment overruns the attribute");
     let mut reader = Reader::new(value);
-    let mut path = Vec::new();
+    // Room for one more: it will probably be prepended.
+    let numbers = value.len() >> if four_octet_as { 2 } else { 1 };
+    let mut path = Vec::with_capacity(numbers.saturating_add(1));
     while !reader.is_empty() {
         let (kind, count) = (reader.u8().map_err(overrun)?, reader.u8().map_err(overrun)?);
         match kind {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Asn, NextHop, Origin, PathAttributes, UnknownAttribute, code, flag};
+use super::{Asn, LargeCommunity, NextHop, Origin, PathAttributes, UnknownAttribute, code, flag};
 use crate::{types::Family, wire::update::MP_REACH};
 
 /// Appends everything but the multiprotocol attributes; NEXT_HOP only if the routes are in the NLRI field.
@@ -22,8 +22,7 @@ pub(crate) fn encode_block(
         Origin::Incomplete => 2,
     };
     attribute(out, WELL_KNOWN, code::ORIGIN, &[origin]);
-    let path = as_path(&attributes.as_path.0, four_octet_as);
-    attribute(out, WELL_KNOWN, code::AS_PATH, &path);
+    as_path(out, WELL_KNOWN, code::AS_PATH, &attributes.as_path.0, four_octet_as);
     if let (Family::Ipv4, Some(NextHop { address: IpAddr::V4(address), .. })) =
         (family, attributes.next_hop)
     {
@@ -39,25 +38,24 @@ pub(crate) fn encode_block(
         attribute(out, WELL_KNOWN, code::ATOMIC_AGGREGATE, &[]);
     }
     if let Some(aggregator) = attributes.aggregator {
-        let mut value = asn_bytes(aggregator.asn, four_octet_as);
-        value.extend(aggregator.router_id.octets());
-        attribute(out, TRANSITIVE, code::AGGREGATOR, &value);
+        header(out, TRANSITIVE, code::AGGREGATOR, if four_octet_as { 8 } else { 6 });
+        put_asn(out, aggregator.asn, four_octet_as);
+        out.put_slice(&aggregator.router_id.octets());
     }
-    let communities = attributes.communities.iter().flat_map(|each| each.0.to_be_bytes());
-    list(out, TRANSITIVE, code::COMMUNITIES, communities.collect());
+    let communities = attributes.communities.iter().map(|each| each.0.to_be_bytes());
+    list(out, TRANSITIVE, code::COMMUNITIES, communities);
     if let Some(originator) = attributes.originator_id {
         attribute(out, flag::OPTIONAL, code::ORIGINATOR_ID, &originator.0.to_be_bytes());
     }
-    let clusters = attributes.cluster_list.iter().flat_map(|each| each.0.to_be_bytes());
-    list(out, flag::OPTIONAL, code::CLUSTER_LIST, clusters.collect());
-    let extended = attributes.extended_communities.iter().flat_map(|each| each.0);
-    list(out, TRANSITIVE, code::EXTENDED_COMMUNITIES, extended.collect());
+    let clusters = attributes.cluster_list.iter().map(|each| each.0.to_be_bytes());
+    list(out, flag::OPTIONAL, code::CLUSTER_LIST, clusters);
+    let extended = attributes.extended_communities.iter().map(|each| each.0);
+    list(out, TRANSITIVE, code::EXTENDED_COMMUNITIES, extended);
     if !four_octet_as {
         encode_four_octets(attributes, out);
     }
-    let large = attributes.large_communities.iter();
-    let large = large.flat_map(|each| [each.global, each.local_1, each.local_2]);
-    list(out, TRANSITIVE, code::LARGE_COMMUNITIES, large.flat_map(u32::to_be_bytes).collect());
+    let large = attributes.large_communities.iter().map(large_bytes);
+    list(out, TRANSITIVE, code::LARGE_COMMUNITIES, large);
     for UnknownAttribute { flags, code, value } in &attributes.unknown {
         attribute(out, *flags, *code, value);
     }
@@ -68,12 +66,12 @@ fn encode_four_octets(attributes: &PathAttributes, out: &mut BytesMut) {
     let does_not_fit = |asn: &Asn| u16::try_from(asn.0).is_err();
     const TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
     if attributes.as_path.0.iter().any(does_not_fit) {
-        attribute(out, TRANSITIVE, code::AS4_PATH, &as_path(&attributes.as_path.0, true));
+        as_path(out, TRANSITIVE, code::AS4_PATH, &attributes.as_path.0, true);
     }
     if let Some(aggregator) = attributes.aggregator.filter(|each| does_not_fit(&each.asn)) {
-        let mut value = asn_bytes(aggregator.asn, true);
-        value.extend(aggregator.router_id.octets());
-        attribute(out, TRANSITIVE, code::AS4_AGGREGATOR, &value);
+        header(out, TRANSITIVE, code::AS4_AGGREGATOR, 8);
+        put_asn(out, aggregator.asn, true);
+        out.put_slice(&aggregator.router_id.octets());
     }
 }
 
@@ -128,32 +126,43 @@ fn attribute(out: &mut BytesMut, flags: u8, code: u8, value: &[u8]) {
     out.put_slice(value);
 }
 
-fn list(out: &mut BytesMut, flags: u8, code: u8, value: Vec<u8>) {
-    if !value.is_empty() {
-        attribute(out, flags, code, &value);
+fn list<const N: usize>(
+    out: &mut BytesMut,
+    flags: u8,
+    code: u8,
+    items: impl ExactSizeIterator<Item = [u8; N]>,
+) {
+    if items.len() > 0 {
+        header(out, flags, code, items.len().saturating_mul(N));
+        items.for_each(|item| out.put_slice(&item));
     }
 }
 
-fn asn_bytes(asn: Asn, four_octet_as: bool) -> Vec<u8> {
+fn large_bytes(community: &LargeCommunity) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    let parts = [community.global, community.local_1, community.local_2];
+    for (place, part) in bytes.chunks_exact_mut(4).zip(parts) {
+        place.copy_from_slice(&part.to_be_bytes());
+    }
+    bytes
+}
+
+fn put_asn(out: &mut BytesMut, asn: Asn, four_octet_as: bool) {
     if four_octet_as {
-        asn.0.to_be_bytes().to_vec()
+        out.put_u32(asn.0);
     } else {
-        asn.two_octets().to_be_bytes().to_vec()
+        out.put_u16(asn.two_octets());
     }
 }
 
 /// A segment holds at most 255.
-fn as_path(path: &[Asn], four_octet_as: bool) -> Vec<u8> {
-    let mut value = Vec::with_capacity(path.len().saturating_mul(4).saturating_add(2));
-    for segment in path.chunks(255) {
-        value.extend([2, u8::try_from(segment.len()).unwrap_or(u8::MAX)]);
-        for asn in segment {
-            if four_octet_as {
-                value.extend(asn.0.to_be_bytes());
-            } else {
-                value.extend(asn.two_octets().to_be_bytes());
-            }
-        }
+fn as_path(out: &mut BytesMut, flags: u8, code: u8, path: &[Asn], four_octet_as: bool) {
+    const SEGMENT: usize = 255;
+    let numbers = path.len().saturating_mul(if four_octet_as { 4 } else { 2 });
+    let heads = path.len().div_ceil(SEGMENT).saturating_mul(2);
+    header(out, flags, code, numbers.saturating_add(heads));
+    for segment in path.chunks(SEGMENT) {
+        out.put_slice(&[2, u8::try_from(segment.len()).unwrap_or(u8::MAX)]);
+        segment.iter().for_each(|asn| put_asn(out, *asn, four_octet_as));
     }
-    value
 }

@@ -4,19 +4,22 @@
 //! asks. Routes hold plain numbers; sets that no route holds are swept when the table has doubled since the last look.
 
 use std::{
-    hash::{BuildHasher, Hash, Hasher},
+    hash::{BuildHasher, Hasher},
     net::IpAddr,
     num::NonZeroU32,
 };
 
 use bytes::BytesMut;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use super::{
     Community, Context, DEFAULT_LOCAL_PREF, PathAttributes, decode, decode_next_hop, encode_block,
     encode_next_hop,
 };
-use crate::types::{Asn, Family, PeerType};
+use crate::{
+    index::{Found, Index},
+    types::{Asn, Family, PeerType},
+};
 
 const SWEEP_AT_LEAST: usize = 4096;
 
@@ -26,14 +29,25 @@ pub(crate) struct AttrId(NonZeroU32);
 
 impl AttrId {
     fn new(index: usize) -> Self {
-        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        Self::from_number(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    const fn number(self) -> u32 {
+        self.0.get().saturating_sub(1)
+    }
+
+    const fn from_number(number: u32) -> Self {
         Self(NonZeroU32::MIN.saturating_add(number))
     }
 
     fn index(self) -> usize {
-        usize::try_from(self.0.get().saturating_sub(1)).unwrap_or(usize::MAX)
+        usize::try_from(self.number()).unwrap_or(usize::MAX)
     }
 }
+
+/// Bytes that are not there yet, by their hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Absent(u32);
 
 /// Bytes that always decode to the same attributes.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +122,7 @@ impl AttrSet {
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     hasher: DefaultHashBuilder,
-    index: HashTable<AttrId>,
+    index: Index,
     sets: Vec<Option<AttrSet>>,
     free: Vec<AttrId>,
     sweep_at: usize,
@@ -127,26 +141,44 @@ impl Interner {
         // Internal: nothing is discarded when it is read again.
         let context = Context { peer_type: PeerType::Internal, four_octet_as: true };
         let key = RawKey { context, next_hop: &next_hop, bytes: &block };
-        self.find(&key).unwrap_or_else(|| self.insert(&key, attributes))
+        self.find(&key).unwrap_or_else(|absent| self.insert(absent, &key, attributes))
     }
 
     /// Returns the set that was stored under these bytes.
-    pub(crate) fn find(&self, key: &RawKey<'_>) -> Option<AttrId> {
+    pub(crate) fn find(&self, key: &RawKey<'_>) -> Result<AttrId, Absent> {
         let hash = hash(&self.hasher, key);
-        self.index.find(hash, |id| self.get(*id).is_some_and(|set| is(&set.key(), key))).copied()
+        let is =
+            |number| self.get(AttrId::from_number(number)).is_some_and(|set| is(&set.key(), key));
+        match self.index.find(hash, is) {
+            Found::Number(number) => Ok(AttrId::from_number(number)),
+            Found::Vacant(_) => Err(Absent(hash)),
+        }
     }
 
     /// Stores bytes without any fault that were not there yet, with what they decode to.
-    pub(crate) fn insert(&mut self, key: &RawKey<'_>, attributes: &PathAttributes) -> AttrId {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.sets.push(None);
-            AttrId::new(self.sets.len().saturating_sub(1))
-        });
-        if let Some(place) = self.sets.get_mut(id.index()) {
-            *place = Some(AttrSet::new(key, attributes));
+    pub(crate) fn insert(
+        &mut self,
+        Absent(hash): Absent,
+        key: &RawKey<'_>,
+        attributes: &PathAttributes,
+    ) -> AttrId {
+        let set = Some(AttrSet::new(key, attributes));
+        let id = match self.free.pop() {
+            Some(id) => {
+                if let Some(place) = self.sets.get_mut(id.index()) {
+                    *place = set;
+                }
+                id
+            }
+            None => {
+                self.sets.push(set);
+                AttrId::new(self.sets.len().saturating_sub(1))
+            }
+        };
+        self.index.reserve();
+        if let Found::Vacant(place) = self.index.find(hash, |_| false) {
+            self.index.occupy(place, hash, id.number());
         }
-        let Self { hasher, index, sets, .. } = self;
-        index.insert_unique(hash(hasher, key), id, |id| hash_of(hasher, sets, *id));
         id
     }
 
@@ -164,9 +196,10 @@ impl Interner {
         self.index.len()
     }
 
-    /// Says whether there may be much garbage.
-    pub(crate) fn wants_sweep(&self) -> bool {
-        self.index.len() >= self.sweep_at.max(SWEEP_AT_LEAST)
+    /// Says whether much of this may be garbage, when at most `dropped` sets are.
+    pub(crate) fn wants_sweep(&self, dropped: usize) -> bool {
+        let len = self.index.len();
+        len >= self.sweep_at.max(SWEEP_AT_LEAST) && dropped.saturating_mul(2) >= len
     }
 
     /// Forgets the sets that are not among these.
@@ -177,13 +210,12 @@ impl Interner {
                 *mark = true;
             }
         }
-        let Self { hasher, index, sets, free, .. } = self;
-        let keep = |id: &AttrId| is_used.get(id.index()).copied().unwrap_or(false);
-        index.retain(|id| keep(id));
-        index.shrink_to_fit(|id| hash_of(hasher, sets, *id));
+        let keep = |id: AttrId| is_used.get(id.index()).copied().unwrap_or(false);
+        let Self { index, sets, free, .. } = self;
+        index.retain(|number| keep(AttrId::from_number(number)));
         for (number, place) in sets.iter_mut().enumerate() {
             let id = AttrId::new(number);
-            if place.is_some() && !keep(&id) {
+            if place.is_some() && !keep(id) {
                 *place = None;
                 free.push(id);
             }
@@ -192,17 +224,14 @@ impl Interner {
     }
 }
 
-fn hash(hasher: &DefaultHashBuilder, key: &RawKey<'_>) -> u64 {
+fn hash(hasher: &DefaultHashBuilder, key: &RawKey<'_>) -> u32 {
     let mut state = hasher.build_hasher();
-    key.context.hash(&mut state);
+    let Context { peer_type, four_octet_as } = key.context;
+    let context = u8::from(four_octet_as) | u8::from(peer_type == PeerType::Internal) << 1;
+    state.write_u8(context);
     state.write(key.next_hop);
     state.write(key.bytes);
-    state.finish()
-}
-
-fn hash_of(hasher: &DefaultHashBuilder, sets: &[Option<AttrSet>], id: AttrId) -> u64 {
-    let set = sets.get(id.index()).and_then(Option::as_ref);
-    set.map_or(0, |set| hash(hasher, &set.key()))
+    u32::try_from(state.finish() >> 32).unwrap_or(0)
 }
 
 fn is(a: &RawKey<'_>, b: &RawKey<'_>) -> bool {

@@ -224,20 +224,23 @@ fn equal_sets_are_stored_once() {
     assert_eq!(interner.attributes(first), attributes);
     let raw = bytes(BASE);
     let key = RawKey { context: EXTERNAL, next_hop: &[], bytes: &raw };
-    assert_eq!(interner.find(&key), None);
+    let absent = interner.find(&key).unwrap_err();
     let decoded = decode(&raw, EXTERNAL).unwrap().attributes;
-    let second = interner.insert(&key, &decoded);
-    assert_eq!(interner.find(&key), Some(second));
+    let second = interner.insert(absent, &key, &decoded);
+    assert_eq!(interner.find(&key), Ok(second));
     assert_eq!(interner.attributes(second), decoded);
-    assert_eq!(interner.find(&RawKey { context: INTERNAL, ..key }), None);
+    interner.find(&RawKey { context: INTERNAL, ..key }).unwrap_err();
+    let mut dropped = 0;
     for med in 0..100_000 {
         interner.intern(&PathAttributes { med: Some(med), ..PathAttributes::default() });
-        if interner.wants_sweep() {
+        dropped += 1;
+        if interner.wants_sweep(dropped) {
             interner.sweep([first].into_iter());
+            dropped = 0;
         }
     }
     assert!(interner.len() <= 8192, "{}", interner.len());
-    assert_eq!(interner.find(&key), None);
+    interner.find(&key).unwrap_err();
     assert_eq!(interner.intern(&attributes), first);
     assert_eq!(interner.attributes(first), attributes);
 }

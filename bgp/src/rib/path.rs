@@ -79,6 +79,12 @@ pub(super) enum Paths {
 }
 
 impl Paths {
+    /// The first path of a prefix.
+    pub(super) const fn one(mut path: Path) -> Self {
+        path.local_id = 1;
+        Self::One(path)
+    }
+
     pub(super) fn as_slice(&self) -> &[Path] {
         match self {
             Self::None => &[],
@@ -112,7 +118,7 @@ impl Paths {
         let free = used.iter().position(|used| !used).unwrap_or(used.len());
         path.local_id = u16::try_from(free.saturating_add(1)).unwrap_or(u16::MAX);
         *self = match std::mem::take(self) {
-            Self::None => Self::One(path),
+            Self::None => Self::one(path),
             Self::One(first) => Self::Many(Box::new(vec![first, path])),
             Self::Many(mut paths) => {
                 paths.push(path);

@@ -6,23 +6,44 @@ use super::{
 };
 use crate::types::Prefix;
 
+/// A decision is due.
+const DIRTY: u8 = 1;
+/// The first path was chosen by the last decision and is still there.
+const CHOSEN: u8 = 2;
+/// What the last decision chose changed or went away since.
+const TOUCHED: u8 = 4;
+
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) prefix: Prefix,
-    /// A decision is due.
-    pub(super) dirty: bool,
-    /// The first path was chosen by the last decision and is still there.
-    chosen: bool,
-    /// What the last decision chose changed or went away since.
-    touched: bool,
+    /// In one octet: there may be millions of slots.
+    flags: u8,
     /// The next hops told last.
     pub(super) fib: Option<NextHopSetId>,
     paths: Paths,
 }
 
 impl Slot {
-    pub(super) const fn new(prefix: Prefix) -> Self {
-        Self { prefix, dirty: false, chosen: false, touched: false, fib: None, paths: Paths::None }
+    /// A prefix with its first path.
+    pub(super) const fn new(prefix: Prefix, path: Path) -> Self {
+        Self { prefix, flags: 0, fib: None, paths: Paths::one(path) }
+    }
+
+    const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    const fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// Says whether a decision is due.
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.has(DIRTY)
+    }
+
+    pub(super) const fn set_dirty(&mut self, dirty: bool) {
+        self.set(DIRTY, dirty);
     }
 
     pub(super) fn paths(&self) -> &[Path] {
@@ -31,7 +52,7 @@ impl Slot {
 
     /// Returns the path that peers are told.
     pub(super) fn chosen(&self) -> Option<&Path> {
-        self.paths().first().filter(|_| self.chosen)
+        self.paths().first().filter(|_| self.has(CHOSEN))
     }
 
     /// Stores a path; returns the one it replaces.
@@ -43,34 +64,44 @@ impl Slot {
         let place = self.paths.as_mut_slice().get_mut(index)?;
         path.local_id = place.local_id;
         let replaced = std::mem::replace(place, path);
-        if index == 0 && self.chosen && path.accepted() != replaced.accepted() {
-            self.touched = true;
+        if index == 0 && self.has(CHOSEN) && path.accepted() != replaced.accepted() {
+            self.set(TOUCHED, true);
         }
         Some(replaced)
     }
 
     pub(super) fn remove(&mut self, key: PathKey) -> Option<Path> {
         let index = self.paths.find(key)?;
-        if index == 0 && self.chosen {
-            (self.chosen, self.touched) = (false, true);
+        if index == 0 && self.has(CHOSEN) {
+            self.set(CHOSEN, false);
+            self.set(TOUCHED, true);
         }
         self.paths.remove(index)
     }
 
-    pub(super) fn mark_stale(&mut self, matches: impl Fn(&Path) -> bool) {
+    /// Marks the fresh paths among these as stale; returns how many.
+    pub(super) fn mark_stale(&mut self, matches: impl Fn(&Path) -> bool) -> usize {
         let paths = self.paths.as_mut_slice().iter_mut();
-        paths.filter(|path| matches(path)).for_each(|path| path.stale = true);
+        paths.filter(|path| !path.stale && matches(path)).map(|path| path.stale = true).count()
     }
 
     /// Takes the outcome of a decision: this path, or none, is chosen. Returns whether that is news.
     pub(super) fn choose(&mut self, index: Option<usize>) -> bool {
-        let before = self.chosen;
-        let touched = std::mem::take(&mut self.touched);
-        self.chosen = index.is_some();
+        let (before, touched) = (self.has(CHOSEN), self.has(TOUCHED));
+        self.set(TOUCHED, false);
+        self.set(CHOSEN, index.is_some());
         let moved = index.is_some_and(|index| index > 0);
-        if let Some(index) = index {
+        if let Some(index) = index.filter(|_| moved) {
             self.paths.as_mut_slice().swap(0, index);
         }
-        touched || moved || before != self.chosen
+        touched || moved || before != index.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_slot_is_small() {
+        assert_eq!(size_of::<Option<super::Slot>>(), 48);
     }
 }

@@ -1,6 +1,6 @@
 //! Why a prefix goes where it goes: the rules run once more, and this time they are asked for reasons.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use super::{Speaker, status::usage};
 use crate::{
@@ -228,7 +228,7 @@ impl Speaker {
         let Some(sender) = self.senders.get(&path.key.source) else {
             return Err("its peer is gone".to_owned());
         };
-        let out = outgoing(&group.key, prefix, &attributes, sender);
+        let out = outgoing(&group.key, prefix, Cow::Borrowed(&attributes), sender);
         let out = out.map_err(|why: Withheld| why.to_string())?;
         let verdict = judge(&group.key, prefix, &attributes, sender);
         Ok((out, verdict.why.to_string()))

@@ -38,7 +38,8 @@ impl Speaker {
         for id in &paths {
             let outcome = self.rib.update(*id, &self.interner);
             if self.config.fib
-                && let (Some(next_hops), Some(prefix)) = (outcome.fib, self.rib.prefix(*id))
+                && outcome.fib
+                && let Some((prefix, next_hops)) = self.rib.fib_entry(*id)
             {
                 let update = FibUpdate { prefix, next_hops };
                 self.fib.told(&update);

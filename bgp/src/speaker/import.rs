@@ -46,38 +46,40 @@ impl Speaker {
         Some(Importer { id, config, peer_type, local: session.and_then(|session| session.local) })
     }
 
+    /// Says whether the session goes on.
     pub(super) fn handle_update(
         &mut self,
         importer: &Importer,
+        negotiated: &Negotiated,
         connection: ConnectionId,
         body: &[u8],
-    ) {
-        let negotiated =
-            self.connections.get(&connection).and_then(|session| session.negotiated.clone());
-        let Some(negotiated) = negotiated else { return };
-        if let Err(notification) = self.import(importer, &negotiated, body) {
+    ) -> bool {
+        if let Err(notification) = self.import(importer, negotiated, body) {
             self.fail(connection, notification);
-            return;
+            return false;
         }
-        if let Some(limit) = importer.config.max_prefixes {
-            self.check_limit(importer.id, connection, limit);
+        match importer.config.max_prefixes {
+            Some(limit) => self.check_limit(importer.id, connection, limit),
+            None => true,
         }
     }
 
     /// RFC 4486 §4, with a warning before.
-    fn check_limit(&mut self, id: PeerId, connection: ConnectionId, limit: usize) {
-        let received = self.rib.count(id).received;
+    fn check_limit(&mut self, id: PeerId, connection: ConnectionId, limit: usize) -> bool {
+        // What it announced before its restart, or before a refresh, it did not announce besides.
+        let received = self.rib.count(id).fresh();
         if received > limit {
             self.exceed_prefixes(connection, limit);
-            return;
+            return false;
         }
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
         let percent = usize::from(peer.config.max_prefixes_warning);
         let near = received.saturating_mul(100) >= limit.saturating_mul(percent);
         if near && !peer.near_limit {
             tracing::warn!(peer = %peer.config.name, received, limit, "close to max-prefixes");
         }
         peer.near_limit = near;
+        true
     }
 
     fn import(
@@ -103,10 +105,20 @@ impl Speaker {
         // Both halves are read before anything is done: an error may end the session.
         let v4 = self.learn(importer, context, &parts, None)?;
         let mp = match parts.reach {
-            Some(reach) => self.learn(importer, context, &parts, Some(reach))?,
+            Some(reach) => {
+                let learned = self.learn(importer, context, &parts, Some(reach));
+                learned.inspect_err(|_| self.rib.drop_attributes())?
+            }
             None => None,
         };
         let families = negotiated.families;
+        let wants_mp = parts
+            .reach
+            .and_then(|reach| reach.family)
+            .is_some_and(|family| families.contains(family));
+        if v4.is_some() && !families.ipv4 || mp.is_some() && !wants_mp {
+            self.rib.drop_attributes();
+        }
         if families.ipv4 {
             self.remove(importer.id, parts.withdrawn);
         }
@@ -118,17 +130,22 @@ impl Speaker {
         if families.ipv4 && !parts.announced.is_empty() {
             self.announce(importer, parts.announced, v4);
         }
-        if let Some(reach) = parts.reach
-            && reach.family.is_some_and(|family| families.contains(family))
-        {
+        if let Some(reach) = parts.reach.filter(|_| wants_mp) {
             self.announce(importer, reach.nlri, mp);
         }
         Ok(())
     }
 
     fn remove(&mut self, source: PeerId, nlri: Nlri<'_>) {
-        for Item { prefix, path_id } in nlri.iter() {
-            self.rib.remove(&prefix, PathKey { source, path_id });
+        let mut items = nlri.iter();
+        loop {
+            let lookups = self.rib.look_up(&mut items);
+            for lookup in lookups.into_iter().flatten() {
+                self.rib.remove_at(lookup, source);
+            }
+            if lookups.contains(&None) {
+                return;
+            }
         }
     }
 
@@ -141,14 +158,22 @@ impl Speaker {
         // Without conditions on the prefix one verdict holds for all of them.
         let uniform = importer.config.import.ignores_prefix();
         let mut shared = None;
-        for Item { prefix, path_id } in nlri.iter() {
-            let accepted =
-                shared.unwrap_or_else(|| self.accept(importer, &prefix, set, &attributes));
-            if uniform {
-                shared = Some(accepted);
+        let mut items = nlri.iter();
+        loop {
+            let lookups = self.rib.look_up(&mut items);
+            for lookup in lookups.into_iter().flatten() {
+                let Item { prefix, path_id } = lookup.item;
+                let accepted =
+                    shared.unwrap_or_else(|| self.accept(importer, &prefix, set, &attributes));
+                if uniform {
+                    shared = Some(accepted);
+                }
+                let key = PathKey { source: importer.id, path_id };
+                self.rib.insert_at(lookup, Path::new(key, set, accepted, false));
             }
-            let key = PathKey { source: importer.id, path_id };
-            self.rib.insert(prefix, Path::new(key, set, accepted, false));
+            if lookups.contains(&None) {
+                return;
+            }
         }
     }
 
@@ -168,8 +193,9 @@ impl Speaker {
         let bytes = without_multiprotocol(parts);
         let next_hop = reach.map_or(&[][..], |reach| usable_half(reach.next_hop, importer));
         let key = RawKey { context, next_hop, bytes: &bytes };
+        let found = self.interner.find(&key);
         if !parts.overrun
-            && let Some(set) = self.interner.find(&key)
+            && let Ok(set) = found
         {
             return Ok(Some(Learned { set, attributes: None }));
         }
@@ -183,11 +209,12 @@ impl Speaker {
             return Ok(None);
         }
         let attributes = decoded.attributes;
-        let set = if decoded.faults.is_empty() {
-            self.interner.insert(&key, &attributes)
-        } else {
+        let set = match found {
+            Err(absent) if decoded.faults.is_empty() => {
+                self.interner.insert(absent, &key, &attributes)
+            }
             // These bytes must be judged, and counted, every time.
-            self.interner.intern(&attributes)
+            _ => self.interner.intern(&attributes),
         };
         Ok(Some(Learned { set, attributes: Some(attributes) }))
     }

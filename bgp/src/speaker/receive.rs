@@ -10,7 +10,7 @@ use crate::{
     session::{Failure, Step},
     types::{Asn, Families},
     update_group::Sender,
-    wire::{Notification, next_frame},
+    wire::{Frame, Kind, Notification, next_frame},
 };
 
 impl Speaker {
@@ -39,8 +39,8 @@ impl Speaker {
             let Some(session) = self.connections.get(&connection) else { return &[] };
             match next_frame(stream, session.limit()) {
                 Ok(Some(frame)) => {
-                    self.handle_frame(connection, &frame);
-                    stream = stream.get(frame.length()..).unwrap_or_default();
+                    let rest = stream.get(frame.length()..).unwrap_or_default();
+                    stream = self.handle_frame(connection, &frame, rest);
                 }
                 Ok(None) => return stream,
                 Err(notification) => {
@@ -65,18 +65,24 @@ impl Speaker {
         self.lose(connection, Loss::Sent(notification), &cause);
     }
 
-    fn handle_frame(&mut self, connection: ConnectionId, frame: &crate::wire::Frame<'_>) {
+    /// Handles a message, and those that go with it; returns the rest of the stream.
+    fn handle_frame<'a>(
+        &mut self,
+        connection: ConnectionId,
+        frame: &Frame<'a>,
+        rest: &'a [u8],
+    ) -> &'a [u8] {
         let Some(id) = self.connections.get(&connection).map(|session| session.peer) else {
-            return;
+            return rest;
         };
         self.learn_as(id, frame);
-        let Some((_, peer)) = self.peer_of(connection) else { return };
+        let Some((_, peer)) = self.peer_of(connection) else { return rest };
         let (config, identity) = (Arc::clone(&peer.config), self.identity(peer));
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.received.count(frame.kind);
         }
         let now = self.now;
-        let Some(session) = self.connections.get_mut(&connection) else { return };
+        let Some(session) = self.connections.get_mut(&connection) else { return rest };
         match session.handle_frame(frame, &config, &identity, now) {
             Step::Nothing => (),
             Step::Opened => {
@@ -86,11 +92,7 @@ impl Speaker {
                 }
             }
             Step::Established => self.session_up(id, connection),
-            Step::Update(body) => {
-                if let Some(importer) = self.importer(id) {
-                    self.handle_update(&importer, connection, body);
-                }
-            }
+            Step::Update(body) => return self.handle_updates(id, connection, body, rest),
             Step::Refresh(family, refresh) => self.handle_refresh(id, family, refresh),
             Step::Notified(notification) => {
                 let cause = received(&notification, &config, identity.local_as);
@@ -98,6 +100,40 @@ impl Speaker {
             }
             Step::Fail(failure) => self.fail_because(connection, failure),
         }
+        rest
+    }
+
+    /// Handles an UPDATE and those that follow it at once: a table comes in hundreds of thousands, and what is the same
+    /// for all of them is looked up once.
+    fn handle_updates<'a>(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        mut body: &'a [u8],
+        mut rest: &'a [u8],
+    ) -> &'a [u8] {
+        let Some(importer) = self.importer(id) else { return rest };
+        let session = self.connections.get(&connection);
+        let Some((negotiated, limit)) =
+            session.and_then(|session| Some((session.negotiated.clone()?, session.limit())))
+        else {
+            return rest;
+        };
+        let mut more: u64 = 0;
+        while self.handle_update(&importer, &negotiated, connection, body) {
+            match next_frame(rest, limit) {
+                Ok(Some(frame)) if frame.kind == Kind::Update => {
+                    body = frame.body;
+                    rest = rest.get(frame.length()..).unwrap_or_default();
+                    more = more.saturating_add(1);
+                }
+                _ => break,
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.received.updates = peer.received.updates.saturating_add(more);
+        }
+        rest
     }
 
     fn session_up(&mut self, id: PeerId, connection: ConnectionId) {

@@ -1,6 +1,6 @@
 //! A batch of changes, sorted into buckets: one for each set of outgoing attributes, with all prefixes that carry it.
 
-use std::{collections::BTreeMap, hash::BuildHasher, ops::Range};
+use std::{borrow::Cow, hash::BuildHasher, ops::Range};
 
 use bytes::BytesMut;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -25,12 +25,37 @@ struct Bucket {
     family: Family,
     next_hop: Option<NextHop>,
     block: Range<usize>,
-    items: Vec<Item>,
-    slots: Vec<SlotId>,
+}
+
+/// What goes into a bucket.
+#[derive(Clone, Copy, Debug)]
+struct Announcement {
+    bucket: BucketId,
+    id: SlotId,
+    item: Item,
+}
+
+impl AsRef<Item> for Announcement {
+    fn as_ref(&self) -> &Item {
+        &self.item
+    }
+}
+
+/// What somebody must forget.
+#[derive(Clone, Copy, Debug)]
+struct Withdrawal {
+    audience: Audience,
+    item: Item,
+}
+
+impl AsRef<Item> for Withdrawal {
+    fn as_ref(&self) -> &Item {
+        &self.item
+    }
 }
 
 /// Number of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BucketId(usize);
 
 /// Export rules and buckets for one flush.
@@ -48,7 +73,8 @@ pub(super) struct Batch<'a> {
     buckets: Vec<Bucket>,
     /// All attribute blocks, one behind the other.
     blocks: BytesMut,
-    withdrawals: BTreeMap<(Audience, Family), Vec<Item>>,
+    announcements: Vec<Announcement>,
+    withdrawals: Vec<Withdrawal>,
 }
 
 impl<'a> Batch<'a> {
@@ -64,7 +90,8 @@ impl<'a> Batch<'a> {
             index: HashTable::new(),
             buckets: Vec::new(),
             blocks: BytesMut::new(),
-            withdrawals: BTreeMap::new(),
+            announcements: Vec::new(),
+            withdrawals: Vec::new(),
         }
     }
 
@@ -103,10 +130,15 @@ impl<'a> Batch<'a> {
         exclude: PeerId,
     ) -> Option<BucketId> {
         let sender = self.table.senders.get(&source)?;
-        if self.decoded.as_ref().is_none_or(|(known, _)| *known != set) {
-            self.decoded = Some((set, self.table.interner.attributes(set)));
-        }
-        let (_, attributes) = self.decoded.as_ref()?;
+        let attributes = if self.uniform {
+            // Nobody asks for these again.
+            Cow::Owned(self.table.interner.attributes(set))
+        } else {
+            if self.decoded.as_ref().is_none_or(|(known, _)| *known != set) {
+                self.decoded = Some((set, self.table.interner.attributes(set)));
+            }
+            Cow::Borrowed(&self.decoded.as_ref()?.1)
+        };
         let attributes = outgoing(self.key, prefix, attributes, sender).ok()?;
         Some(self.bucket(prefix.family(), exclude, &attributes))
     }
@@ -138,20 +170,16 @@ impl<'a> Batch<'a> {
                 hasher.hash_one((bucket.exclude, bucket.family, bucket.next_hop, bytes))
             })
         });
-        let (items, slots) = (Vec::new(), Vec::new());
-        buckets.push(Bucket { exclude, family, next_hop, block, items, slots });
+        buckets.push(Bucket { exclude, family, next_hop, block });
         id
     }
 
     pub(super) fn announce(&mut self, bucket: BucketId, id: SlotId, item: Item) {
-        if let Some(bucket) = self.buckets.get_mut(bucket.0) {
-            bucket.items.push(item);
-            bucket.slots.push(id);
-        }
+        self.announcements.push(Announcement { bucket, id, item });
     }
 
     pub(super) fn withdraw(&mut self, audience: Audience, item: Item) {
-        self.withdrawals.entry((audience, item.prefix.family())).or_default().push(item);
+        self.withdrawals.push(Withdrawal { audience, item });
     }
 
     /// Writes the messages: withdrawals first, then bucket by bucket. Returns what fits no message.
@@ -161,15 +189,23 @@ impl<'a> Batch<'a> {
         writer: &mut Writer,
         has_audience: impl Fn(Audience) -> bool,
     ) -> Vec<SlotId> {
-        for ((audience, family), items) in &self.withdrawals {
-            if has_audience(*audience) {
-                writer.write(*audience, |out| packer.withdraw(*family, items, out));
+        // Stable, and quick where things are in order already.
+        let place = |each: &Withdrawal| (each.audience, each.item.prefix.family());
+        self.withdrawals.sort_by_key(place);
+        for items in self.withdrawals.chunk_by(|a, b| place(a) == place(b)) {
+            let Some((audience, family)) = items.first().map(place) else { continue };
+            if has_audience(audience) {
+                writer.write(audience, |out| packer.withdraw(family, items, out));
             }
         }
         // One audience after the other makes long segments.
-        self.buckets.sort_by_key(|bucket| bucket.exclude);
+        let exclude =
+            |id: BucketId| self.buckets.get(id.0).map_or(PeerId::LOCAL, |bucket| bucket.exclude);
+        self.announcements.sort_by_key(|each| (exclude(each.bucket), each.bucket));
         let mut refused = Vec::new();
-        for bucket in &self.buckets {
+        for items in self.announcements.chunk_by(|a, b| a.bucket == b.bucket) {
+            let bucket = items.first().and_then(|first| self.buckets.get(first.bucket.0));
+            let Some(bucket) = bucket else { continue };
             let audience = audience_without(bucket.exclude);
             if !has_audience(audience) {
                 continue;
@@ -177,11 +213,12 @@ impl<'a> Batch<'a> {
             let bytes = self.blocks.get(bucket.block.clone()).unwrap_or_default();
             let block = Block { family: bucket.family, next_hop: bucket.next_hop, bytes };
             writer.write(audience, |out| {
-                packer.announce(&block, &bucket.items, out).unwrap_or_else(|_too_long| {
+                packer.announce(&block, items, out).unwrap_or_else(|_too_long| {
                     // The peers must not keep what they had, and never get half of it.
-                    tracing::warn!(prefixes = ?bucket.items, "attributes too long, not announced");
-                    refused.extend(&bucket.slots);
-                    packer.withdraw(bucket.family, &bucket.items, out)
+                    let count = items.len();
+                    tracing::warn!(first = ?items.first(), count, "attributes too long, not announced");
+                    refused.extend(items.iter().map(|each| each.id));
+                    packer.withdraw(bucket.family, items, out)
                 })
             });
         }

@@ -1,6 +1,6 @@
 //! What a peer is told about a path: the rules of RFC 4271 §9.2, RFC 4456 and RFC 1997, then policy.
 
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use crate::{
     attr::{Community, NextHop, PathAttributes},
@@ -72,15 +72,16 @@ impl fmt::Display for Withheld {
 pub(crate) fn outgoing(
     key: &GroupKey,
     prefix: &Prefix,
-    path: &PathAttributes,
+    path: Cow<'_, PathAttributes>,
     sender: &Sender,
 ) -> Result<PathAttributes, Withheld> {
-    check_scope(key, path, sender)?;
-    let verdict = judge(key, prefix, path, sender);
+    check_scope(key, &path, sender)?;
+    let verdict = judge(key, prefix, &path, sender);
     if verdict.action == Action::Reject {
         return Err(Withheld::Policy(verdict.why.to_string()));
     }
-    let mut attributes = path.clone();
+    let received = path.next_hop;
+    let mut attributes = path.into_owned();
     if key.is_external() && *sender != Sender::Local {
         // RFC 4271 §5.1.4: a received MED goes no further.
         attributes.med = None;
@@ -93,7 +94,7 @@ pub(crate) fn outgoing(
         attributes.add_community(Community::GRACEFUL_SHUTDOWN);
         attributes.local_pref = Some(0);
     }
-    attributes.next_hop = Some(next_hop(key, prefix.family(), path, sender)?);
+    attributes.next_hop = Some(next_hop(key, prefix.family(), received, sender)?);
     match key.peer_type {
         PeerType::External => make_external(key, &mut attributes),
         PeerType::Internal => make_internal(key, &mut attributes, sender),
@@ -150,7 +151,7 @@ fn check_scope(key: &GroupKey, path: &PathAttributes, sender: &Sender) -> Result
 fn next_hop(
     key: &GroupKey,
     family: Family,
-    path: &PathAttributes,
+    received: Option<NextHop>,
     sender: &Sender,
 ) -> Result<NextHop, Withheld> {
     let own = match key.next_hop {
@@ -165,7 +166,7 @@ fn next_hop(
             !v6.is_unicast_link_local() && (family == Family::Ipv6 || key.extended_next_hop)
         }
     };
-    let kept = path.next_hop.map(|next_hop| next_hop.address);
+    let kept = received.map(|next_hop| next_hop.address);
     let kept = kept.filter(|address| !own && fits(*address)).map(NextHop::from);
     if let Some(kept) = kept {
         return Ok(kept);

@@ -50,7 +50,7 @@ impl Packer {
     pub(crate) fn announce(
         &self,
         block: &Block<'_>,
-        items: &[Item],
+        items: &[impl AsRef<Item>],
         out: &mut BytesMut,
     ) -> Result<u32, TooLong> {
         let fixed = HEADER.saturating_add(LENGTHS).saturating_add(block.bytes.len());
@@ -69,7 +69,12 @@ impl Packer {
     }
 
     /// Appends messages that withdraw the prefixes; returns how many.
-    pub(crate) fn withdraw(&self, family: Family, items: &[Item], out: &mut BytesMut) -> u32 {
+    pub(crate) fn withdraw(
+        &self,
+        family: Family,
+        items: &[impl AsRef<Item>],
+        out: &mut BytesMut,
+    ) -> u32 {
         let fixed = HEADER.saturating_add(LENGTHS).saturating_add(LONG_HEADER).saturating_add(3);
         let add_path = self.add_path.contains(family);
         let mut count: u32 = 0;
@@ -84,19 +89,19 @@ impl Packer {
 
 /// Appends the message that says that the table is complete (RFC 4724 §2).
 pub(crate) fn end_of_rib(family: Family, out: &mut BytesMut) {
-    withdrawal(family, &[], 0, false, out);
+    withdrawal::<Item>(family, &[], 0, false, out);
 }
 
 /// Cuts the list into pieces that take at most `room` bytes; with the bytes they take.
-fn chunks(
-    mut items: &[Item],
+fn chunks<T: AsRef<Item>>(
+    mut items: &[T],
     add_path: bool,
     room: usize,
-) -> impl Iterator<Item = (&[Item], usize)> {
+) -> impl Iterator<Item = (&[T], usize)> {
     std::iter::from_fn(move || {
         let (mut size, mut count): (usize, usize) = (0, 0);
         for item in items {
-            let length = encoded_length(&item.prefix, add_path);
+            let length = encoded_length(&item.as_ref().prefix, add_path);
             if size.saturating_add(length) > room {
                 break;
             }
@@ -113,13 +118,13 @@ fn put_length(out: &mut BytesMut, length: usize) {
     out.put_u16(u16::try_from(length).unwrap_or(u16::MAX));
 }
 
-fn put_items(items: &[Item], add_path: bool, out: &mut BytesMut) {
-    items.iter().for_each(|item| encode_prefix(item, add_path, out));
+fn put_items(items: &[impl AsRef<Item>], add_path: bool, out: &mut BytesMut) {
+    items.iter().for_each(|item| encode_prefix(item.as_ref(), add_path, out));
 }
 
 fn announcement(
     block: &Block<'_>,
-    items: &[Item],
+    items: &[impl AsRef<Item>],
     length: usize,
     add_path: bool,
     out: &mut BytesMut,
@@ -149,7 +154,13 @@ fn announcement(
     });
 }
 
-fn withdrawal(family: Family, items: &[Item], length: usize, add_path: bool, out: &mut BytesMut) {
+fn withdrawal<T: AsRef<Item>>(
+    family: Family,
+    items: &[T],
+    length: usize,
+    add_path: bool,
+    out: &mut BytesMut,
+) {
     write_message(Kind::Update, out, |out| match family {
         Family::Ipv4 => {
             put_length(out, length);

@@ -14,6 +14,12 @@ pub(crate) struct Item {
     pub(crate) path_id: u32,
 }
 
+impl AsRef<Self> for Item {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// A list of prefixes that was checked: iterating it cannot fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nlri<'a> {
@@ -94,14 +100,18 @@ pub(crate) fn encode(item: &Item, add_path: bool, out: &mut BytesMut) {
     if add_path {
         out.put_u32(*path_id);
     }
-    out.put_u8(prefix.length());
-    let significant = usize::from(prefix.length().div_ceil(8));
+    let length = usize::from(prefix.length().div_ceil(8)).saturating_add(1);
     match prefix.address() {
         IpAddr::V4(address) => {
-            out.put_slice(address.octets().get(..significant).unwrap_or_default());
+            let [a, b, c, d] = address.octets();
+            out.put_slice([prefix.length(), a, b, c, d].get(..length).unwrap_or_default());
         }
         IpAddr::V6(address) => {
-            out.put_slice(address.octets().get(..significant).unwrap_or_default());
+            let mut bytes = [prefix.length(); 17];
+            if let Some(place) = bytes.last_chunk_mut::<16>() {
+                *place = address.octets();
+            }
+            out.put_slice(bytes.get(..length).unwrap_or_default());
         }
     }
 }

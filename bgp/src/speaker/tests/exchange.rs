@@ -371,7 +371,9 @@ impl World {
                 }
                 let attributes = speaker.interner.attributes(path.accepted().unwrap());
                 let sender = &speaker.senders[&path.key.source];
-                if let Ok(out) = outgoing(&key, &entry.prefix, &attributes, sender) {
+                if let Ok(out) =
+                    outgoing(&key, &entry.prefix, std::borrow::Cow::Borrowed(&attributes), sender)
+                {
                     expected.entry(entry.prefix).or_default().push(out);
                 }
             }
