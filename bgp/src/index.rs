@@ -4,6 +4,8 @@
 //! entry is a hash beside a number, entries lie where the upper bits of their hash say, or right behind, and neither a
 //! miss nor growth looks at the thing itself.
 
+use crate::prefetch::prefetch;
+
 /// Entries of the smallest table.
 const SMALLEST: usize = 16;
 
@@ -57,11 +59,17 @@ impl Index {
         self.entries.get(place).copied().unwrap_or(0)
     }
 
-    /// Returns what may be the one, if the first look finds any. Many of these in a row cost as much as one: the processor
-    /// need not wait for one to begin with the next.
+    /// Asks for the memory where a search will begin. Many of these in a row cost as much as one.
+    pub(crate) fn prefetch(&self, hash: u32) {
+        if let Some(entry) = self.entries.get(self.home(hash)) {
+            prefetch(entry);
+        }
+    }
+
+    /// Returns what may be the one, if the first look finds any.
     pub(crate) fn guess(&self, hash: u32) -> Option<u32> {
         let first = self.at(self.home(hash));
-        number_of(first).filter(|_| hash_of(first) == hash)
+        if hash_of(first) == hash { number_of(first) } else { None }
     }
 
     /// Finds the one with this hash that `is` the one.

@@ -29,6 +29,7 @@ pub mod driver;
 pub mod filter;
 mod index;
 pub mod mrt;
+mod prefetch;
 mod random;
 #[cfg(feature = "report")]
 pub mod report;

@@ -9,7 +9,7 @@ mod path;
 mod slot;
 mod sources;
 
-use std::{collections::VecDeque, hash::BuildHasher, hint::black_box};
+use std::{collections::VecDeque, hash::BuildHasher};
 
 use hashbrown::DefaultHashBuilder;
 
@@ -20,20 +20,21 @@ pub(crate) use self::{
 };
 use self::{
     next_hops::{NextHopSetId, NextHopSets},
-    slot::Slot,
+    slot::{Slot, Slots},
     sources::Sources,
 };
 use crate::{
     attr::{AttrId, AttrSet, Interner},
     decision::{Candidate, Decision, Multipath, decide},
     index::{Found, Index},
+    prefetch::prefetch,
     speaker::FibNextHop,
     types::{Families, Prefix},
     wire::Item,
 };
 
 /// Look-ups that are begun together.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 32;
 
 /// Number of a peer; used again once no path of it is left and every group knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +51,7 @@ impl PeerId {
 
 /// Number of a slot; used again once the prefix is gone and every group knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SlotId(u32);
+pub(crate) struct SlotId(pub(crate) u32);
 
 impl SlotId {
     pub(crate) fn index(self) -> usize {
@@ -79,7 +80,7 @@ pub(crate) struct Lookup {
 pub(crate) struct Rib {
     hasher: DefaultHashBuilder,
     index: Index,
-    slots: Vec<Option<Slot>>,
+    slots: Slots,
     free: Vec<SlotId>,
     dirty: VecDeque<SlotId>,
     sources: Sources,
@@ -98,7 +99,7 @@ impl Rib {
         Self {
             hasher: DefaultHashBuilder::default(),
             index: Index::default(),
-            slots: Vec::new(),
+            slots: Slots::default(),
             free: Vec::new(),
             dirty: VecDeque::new(),
             sources: Sources::default(),
@@ -141,30 +142,37 @@ impl Rib {
     }
 
     fn slot(&self, id: SlotId) -> Option<&Slot> {
-        self.slots.get(id.index())?.as_ref()
+        self.slots.get(id)
     }
 
     fn slot_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
-        self.slots.get_mut(id.index())?.as_mut()
+        self.slots.get_mut(id)
     }
 
-    /// Takes some prefixes and begins to look for all of them at once: the waits for memory overlap.
+    /// Asks for the memory that looking for these prefixes will need.
+    pub(crate) fn prefetch(&self, items: impl Iterator<Item = Item>) {
+        items.for_each(|item| self.index.prefetch(hash(&self.hasher, &item.prefix)));
+    }
+
+    /// Takes some prefixes and begins to look for all of them at once: the waits for memory overlap. Says whether there were
+    /// any.
     pub(crate) fn look_up(
         &self,
         items: &mut impl Iterator<Item = Item>,
-    ) -> [Option<Lookup>; TOGETHER] {
-        let mut found = [None; TOGETHER];
-        for place in &mut found {
-            let Some(item) = items.next() else { break };
+        found: &mut Vec<Lookup>,
+    ) -> bool {
+        found.clear();
+        for item in items.take(TOGETHER) {
             let hash = hash(&self.hasher, &item.prefix);
-            black_box(self.index.guess(hash));
-            *place = Some(Lookup { item, hash });
+            self.index.prefetch(hash);
+            found.push(Lookup { item, hash });
         }
-        for Lookup { hash, .. } in found.iter().flatten() {
-            let guess = self.index.guess(*hash).and_then(|id| self.slot(SlotId(id)));
-            black_box(guess.map(|slot| slot.prefix.length()));
+        for Lookup { hash, .. } in &*found {
+            if let Some(slot) = self.index.guess(*hash).and_then(|id| self.slot(SlotId(id))) {
+                prefetch(slot);
+            }
         }
-        found
+        !found.is_empty()
     }
 
     fn lookup(&self, prefix: Prefix, path_id: u32) -> Lookup {
@@ -223,14 +231,12 @@ impl Rib {
 
     fn occupy(&mut self, slot: Slot) -> SlotId {
         if let Some(id) = self.free.pop() {
-            if let Some(place) = self.slots.get_mut(id.index()) {
+            if let Some(place) = self.slots.place(id) {
                 *place = Some(slot);
             }
             return id;
         }
-        let id = SlotId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        self.slots.push(Some(slot));
-        id
+        self.slots.push(slot)
     }
 
     /// Removes a path.
@@ -267,6 +273,11 @@ impl Rib {
             has_path(self, id)
         });
         self.sources.put_slots(source, slots);
+    }
+
+    /// Returns how many slots there are, empty ones too.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Lists all numbers; slots may be empty.
@@ -497,17 +508,24 @@ impl Rib {
 
     /// Gives the slots back that hold nothing any more; every group has seen that.
     pub(crate) fn release(&mut self, ids: &[SlotId]) {
-        for id in ids {
-            let Some(slot) = self.slot(*id) else { continue };
-            if !slot.paths().is_empty() || slot.is_dirty() {
-                continue;
+        let mut unused = Vec::with_capacity(TOGETHER);
+        for ids in ids.chunks(TOGETHER) {
+            unused.clear();
+            for id in ids {
+                let Some(slot) = self.slot(*id) else { continue };
+                if slot.paths().is_empty() && !slot.is_dirty() {
+                    let hash = hash(&self.hasher, &slot.prefix);
+                    self.index.prefetch(hash);
+                    unused.push((*id, hash));
+                }
             }
-            let hash = hash(&self.hasher, &slot.prefix);
-            self.index.remove(hash, id.0);
-            if let Some(place) = self.slots.get_mut(id.index()) {
-                *place = None;
+            for (id, hash) in &unused {
+                self.index.remove(*hash, id.0);
+                if let Some(place) = self.slots.place(*id) {
+                    *place = None;
+                }
+                self.free.push(*id);
             }
-            self.free.push(*id);
         }
     }
 
@@ -525,7 +543,7 @@ impl Rib {
         if interner.wants_sweep(self.dropped) {
             let mut groups: usize = 0;
             let remembered = remembered.inspect(|_| groups = groups.saturating_add(1));
-            let paths = self.slots.iter().flatten().flat_map(Slot::paths);
+            let paths = self.slots.iter().flat_map(Slot::paths);
             let held = paths.flat_map(|path| [Some(path.received), path.accepted().ok()]);
             interner.sweep(held.flatten().chain(remembered));
             self.recent_next_hop = None;
@@ -533,7 +551,7 @@ impl Rib {
             self.dropped = groups;
         }
         if self.next_hop_sets.wants_sweep() {
-            self.next_hop_sets.sweep(self.slots.iter().flatten().filter_map(|slot| slot.fib));
+            self.next_hop_sets.sweep(self.slots.iter().filter_map(|slot| slot.fib));
             self.recent_next_hop = None;
         }
     }

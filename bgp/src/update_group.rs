@@ -11,6 +11,7 @@ mod export;
 mod log;
 mod member;
 mod pack;
+mod pending;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use self::{
     announced::{Announced, Told},
     batch::{Batch, audience_without},
     log::{Audience, Log, Segment, Writer},
-    member::{Member, Sweep, withdrawn},
+    member::{Member, Sweep, contents, withdrawn},
     pack::{Packer, end_of_rib},
 };
 use crate::{
@@ -151,7 +152,7 @@ impl UpdateGroup {
         let Some(place) = self.joiners.iter().position(|joiner| joiner.peer == peer) else {
             return false;
         };
-        let mut batch = Batch::new(&self.key, table);
+        let mut batch = Batch::new(&self.key, table, 0);
         let mut items = Vec::new();
         for prefix in own.iter().filter(|prefix| self.key.families.contains(prefix.family())) {
             let Some(id) = table.rib.find(prefix) else { continue };
@@ -185,7 +186,7 @@ impl UpdateGroup {
             }
             member.private.push_back(Segment { bytes, messages: 0, audience: Audience::All });
         }
-        member.begin_sweep(Sweep { families, refresh, ..Sweep::default() });
+        member.begin_sweep(&Sweep { whole: true, families, refresh, ..Sweep::default() });
     }
 
     pub(crate) fn leave(&mut self, peer: PeerId) {
@@ -293,7 +294,7 @@ impl UpdateGroup {
         }
         if written {
             ready.extend(self.members.keys());
-            self.rescue();
+            self.rescue(table.rib);
         }
     }
 
@@ -309,9 +310,13 @@ impl UpdateGroup {
             let mut member = Member { private, cursor, sweep: None, leftovers };
             if late {
                 let end_of_rib = families;
-                member.begin_sweep(Sweep { families, end_of_rib, refresh, ..Sweep::default() });
+                let sweep =
+                    Sweep { whole: true, families, end_of_rib, refresh, ..Sweep::default() };
+                member.begin_sweep(&sweep);
             } else if !refresh.is_empty() {
-                member.begin_sweep(Sweep { families: refresh, refresh, ..Sweep::default() });
+                let families = refresh;
+                let sweep = Sweep { whole: true, families, refresh, ..Sweep::default() };
+                member.begin_sweep(&sweep);
             }
             self.members.insert(peer, member);
             admitted.push(peer);
@@ -377,7 +382,7 @@ impl UpdateGroup {
 
     fn apply(&mut self, changed: impl Iterator<Item = SlotId>, table: Table<'_>) {
         let key = Arc::clone(&self.key);
-        let mut batch = Batch::new(&key, table);
+        let mut batch = Batch::new(&key, table, changed.size_hint().0);
         for id in changed {
             let Some(prefix) = table.rib.prefix(id) else { continue };
             if !key.families.contains(prefix.family()) {
@@ -454,29 +459,37 @@ impl UpdateGroup {
         }
     }
 
-    /// Members too far behind leave the log; they walk, and are told in the end what they must forget.
-    fn rescue(&mut self) {
+    /// Members too far behind leave the log: they walk over what changed in the part that they missed, and are told in the
+    /// end what they must forget.
+    fn rescue(&mut self, rib: &Rib) {
         if self.log.len() < self.limits.lag {
             return;
         }
         let (start, end, families) = (self.log.start(), self.log.end(), self.key.families);
-        let behind: Vec<PeerId> = self
+        let mut behind: Vec<(PeerId, &mut Member)> = self
             .members
-            .iter()
+            .iter_mut()
             .filter(|(_, member)| member.cursor == start)
-            .map(|(peer, _)| *peer)
+            .map(|(peer, member)| (*peer, member))
             .collect();
-        for peer in behind {
-            let Some(member) = self.members.get(&peer) else { continue };
-            let leftovers = self.forgotten(peer, member);
+        for (_, member) in &mut behind {
             // An End-of-RIB that is skipped comes after the walk.
             let unmarked =
                 self.walk.is_some() || self.marked.is_some_and(|marked| member.cursor < marked);
-            if let Some(member) = self.members.get_mut(&peer) {
-                member.leftovers = leftovers;
-                member.cursor = end;
-                let end_of_rib = if unmarked { families } else { Families::NONE };
-                member.begin_sweep(Sweep { families, end_of_rib, ..Sweep::default() });
+            let end_of_rib = if unmarked { families } else { Families::NONE };
+            member.cursor = end;
+            member.begin_sweep(&Sweep { families, end_of_rib, ..Sweep::default() });
+        }
+        for segment in (start..end).filter_map(|number| self.log.get(number)) {
+            let (gone, told) = contents(segment, self.key.add_path);
+            let slots: Vec<SlotId> =
+                told.iter().filter_map(|item| rib.find(&item.prefix)).collect();
+            for (peer, member) in &mut behind {
+                if segment.audience.includes(*peer) {
+                    member.leftovers.extend(&gone);
+                    let pending = member.begin_sweep(&Sweep::default());
+                    slots.iter().for_each(|slot| pending.add(*slot));
+                }
             }
         }
         self.trim();
@@ -547,12 +560,15 @@ impl UpdateGroup {
         table: Table<'_>,
         writer: &mut Writer,
     ) -> Option<Sweep> {
-        let mut slots = table.rib.range(sweep.next, self.limits.step).peekable();
-        if slots.peek().is_none() {
+        if std::mem::take(&mut sweep.whole) {
+            sweep.pending.fill(table.rib.slots());
+        }
+        let slots = sweep.pending.take(self.limits.step);
+        if slots.is_empty() {
             self.end_sweep(peer, &sweep, table, writer);
             return None;
         }
-        let mut batch = Batch::new(&self.key, table);
+        let mut batch = Batch::new(&self.key, table, slots.len());
         for id in slots {
             let Some(prefix) = table.rib.prefix(id) else { continue };
             if !sweep.families.contains(prefix.family()) {
@@ -573,7 +589,6 @@ impl UpdateGroup {
             }
         }
         batch.write(&self.packer(), writer, |_| true);
-        sweep.next = sweep.next.saturating_add(self.limits.step);
         Some(sweep)
     }
 

@@ -1,6 +1,7 @@
 //! The place of a prefix.
 
 use super::{
+    SlotId,
     next_hops::NextHopSetId,
     path::{Path, PathKey, Paths},
 };
@@ -95,6 +96,56 @@ impl Slot {
             self.paths.as_mut_slice().swap(0, index);
         }
         touched || moved || before != index.is_some()
+    }
+}
+
+/// Slots of a chunk.
+const CHUNK: usize = 4096;
+
+/// All slots, in chunks: growing neither copies them nor needs room for old and new ones at once.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    chunks: Vec<Vec<Option<Slot>>>,
+}
+
+impl Slots {
+    pub(super) fn get(&self, id: SlotId) -> Option<&Slot> {
+        self.chunks.get(id.index() / CHUNK)?.get(id.index() % CHUNK)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.place(id)?.as_mut()
+    }
+
+    /// Returns the place of a slot, whether it is used or not.
+    pub(super) fn place(&mut self, id: SlotId) -> Option<&mut Option<Slot>> {
+        self.chunks.get_mut(id.index() / CHUNK)?.get_mut(id.index() % CHUNK)
+    }
+
+    /// Returns how many places there are.
+    pub(super) fn len(&self) -> usize {
+        let full = self.chunks.len().saturating_sub(1).saturating_mul(CHUNK);
+        full.saturating_add(self.chunks.last().map_or(0, Vec::len))
+    }
+
+    /// Adds a slot behind all others.
+    pub(super) fn push(&mut self, slot: Slot) -> SlotId {
+        let id = SlotId(u32::try_from(self.len()).unwrap_or(u32::MAX));
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(Some(slot)),
+            first => {
+                // A table of a few prefixes is not to need a whole chunk.
+                let capacity = if first.is_some() { CHUNK } else { 0 };
+                let mut chunk = Vec::with_capacity(capacity);
+                chunk.push(Some(slot));
+                self.chunks.push(chunk);
+            }
+        }
+        id
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.chunks.iter().flatten().flatten()
     }
 }
 

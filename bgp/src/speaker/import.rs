@@ -52,9 +52,10 @@ impl Speaker {
         importer: &Importer,
         negotiated: &Negotiated,
         connection: ConnectionId,
-        body: &[u8],
+        update: Result<Parts<'_>, Notification>,
     ) -> bool {
-        if let Err(notification) = self.import(importer, negotiated, body) {
+        let imported = update.and_then(|parts| self.import(importer, negotiated, &parts));
+        if let Err(notification) = imported {
             self.fail(connection, notification);
             return false;
         }
@@ -86,9 +87,8 @@ impl Speaker {
         &mut self,
         importer: &Importer,
         negotiated: &Negotiated,
-        body: &[u8],
+        parts: &Parts<'_>,
     ) -> Result<(), Notification> {
-        let parts = Parts::find(body, negotiated.add_path_receive)?;
         if let Some(family) = parts.end_of_rib() {
             self.end_of_rib(importer.id, family);
             return Ok(());
@@ -103,10 +103,10 @@ impl Speaker {
             return Err(Notification::new(3, 9, reach.next_hop));
         }
         // Both halves are read before anything is done: an error may end the session.
-        let v4 = self.learn(importer, context, &parts, None)?;
+        let v4 = self.learn(importer, context, parts, None)?;
         let mp = match parts.reach {
             Some(reach) => {
-                let learned = self.learn(importer, context, &parts, Some(reach));
+                let learned = self.learn(importer, context, parts, Some(reach));
                 learned.inspect_err(|_| self.rib.drop_attributes())?
             }
             None => None,
@@ -138,15 +138,13 @@ impl Speaker {
 
     fn remove(&mut self, source: PeerId, nlri: Nlri<'_>) {
         let mut items = nlri.iter();
-        loop {
-            let lookups = self.rib.look_up(&mut items);
-            for lookup in lookups.into_iter().flatten() {
-                self.rib.remove_at(lookup, source);
-            }
-            if lookups.contains(&None) {
-                return;
+        let mut lookups = std::mem::take(&mut self.lookups);
+        while self.rib.look_up(&mut items, &mut lookups) {
+            for lookup in &lookups {
+                self.rib.remove_at(*lookup, source);
             }
         }
+        self.lookups = lookups;
     }
 
     fn announce(&mut self, importer: &Importer, nlri: Nlri<'_>, learned: Option<Learned>) {
@@ -159,9 +157,9 @@ impl Speaker {
         let uniform = importer.config.import.ignores_prefix();
         let mut shared = None;
         let mut items = nlri.iter();
-        loop {
-            let lookups = self.rib.look_up(&mut items);
-            for lookup in lookups.into_iter().flatten() {
+        let mut lookups = std::mem::take(&mut self.lookups);
+        while self.rib.look_up(&mut items, &mut lookups) {
+            for lookup in &lookups {
                 let Item { prefix, path_id } = lookup.item;
                 let accepted =
                     shared.unwrap_or_else(|| self.accept(importer, &prefix, set, &attributes));
@@ -169,12 +167,10 @@ impl Speaker {
                     shared = Some(accepted);
                 }
                 let key = PathKey { source: importer.id, path_id };
-                self.rib.insert_at(lookup, Path::new(key, set, accepted, false));
-            }
-            if lookups.contains(&None) {
-                return;
+                self.rib.insert_at(*lookup, Path::new(key, set, accepted, false));
             }
         }
+        self.lookups = lookups;
     }
 
     /// Reads the attributes, once per distinct bytes: those of the NLRI field, or those of MP_REACH_NLRI. `None`: there

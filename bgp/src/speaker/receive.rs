@@ -10,7 +10,7 @@ use crate::{
     session::{Failure, Step},
     types::{Asn, Families},
     update_group::Sender,
-    wire::{Frame, Kind, Notification, next_frame},
+    wire::{Frame, Kind, Notification, next_frame, update::Parts},
 };
 
 impl Speaker {
@@ -109,7 +109,7 @@ impl Speaker {
         &mut self,
         id: PeerId,
         connection: ConnectionId,
-        mut body: &'a [u8],
+        body: &'a [u8],
         mut rest: &'a [u8],
     ) -> &'a [u8] {
         let Some(importer) = self.importer(id) else { return rest };
@@ -119,15 +119,24 @@ impl Speaker {
         else {
             return rest;
         };
+        let add_path = negotiated.add_path_receive;
+        let mut next = Some(Parts::find(body, add_path));
         let mut more: u64 = 0;
-        while self.handle_update(&importer, &negotiated, connection, body) {
-            match next_frame(rest, limit) {
+        while let Some(update) = next {
+            next = match next_frame(rest, limit) {
                 Ok(Some(frame)) if frame.kind == Kind::Update => {
-                    body = frame.body;
                     rest = rest.get(frame.length()..).unwrap_or_default();
                     more = more.saturating_add(1);
+                    Some(Parts::find(frame.body, add_path))
                 }
-                _ => break,
+                _ => None,
+            };
+            // What the next one needs comes from memory while this one is worked on.
+            if let Some(Ok(parts)) = &next {
+                self.rib.prefetch(parts.items());
+            }
+            if !self.handle_update(&importer, &negotiated, connection, update) {
+                break;
             }
         }
         if let Some(peer) = self.peers.get_mut(&id) {

@@ -56,7 +56,13 @@ impl AsRef<Item> for Withdrawal {
 
 /// Number of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct BucketId(usize);
+pub(super) struct BucketId(u32);
+
+impl BucketId {
+    fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
 
 /// Export rules and buckets for one flush.
 #[derive(Debug)]
@@ -78,19 +84,23 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(key: &'a GroupKey, table: Table<'a>) -> Self {
+    /// Begins with about so many changes to come.
+    pub(super) fn new(key: &'a GroupKey, table: Table<'a>, changes: usize) -> Self {
+        // In the Internet's table a few prefixes share their attributes.
+        let sets = changes / 4;
+        let uniform = key.export.ignores_prefix();
         Self {
             key,
             table,
-            uniform: key.export.ignores_prefix(),
-            verdicts: HashMap::new(),
+            uniform,
+            verdicts: HashMap::with_capacity(if uniform { sets } else { 0 }),
             recent: None,
             decoded: None,
             hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
-            buckets: Vec::new(),
+            index: HashTable::with_capacity(sets),
+            buckets: Vec::with_capacity(sets),
             blocks: BytesMut::new(),
-            announcements: Vec::new(),
+            announcements: Vec::with_capacity(changes),
             withdrawals: Vec::new(),
         }
     }
@@ -153,7 +163,7 @@ impl<'a> Batch<'a> {
         let hash = self.hasher.hash_one((exclude, family, next_hop, bytes));
         let (buckets, blocks) = (&self.buckets, &self.blocks);
         let found = self.index.find(hash, |id| {
-            buckets.get(id.0).is_some_and(|bucket| {
+            buckets.get(id.index()).is_some_and(|bucket| {
                 (bucket.exclude, bucket.family, bucket.next_hop) == (exclude, family, next_hop)
                     && blocks.get(bucket.block.clone()) == Some(bytes)
             })
@@ -162,10 +172,10 @@ impl<'a> Batch<'a> {
             self.blocks.truncate(start);
             return found;
         }
-        let id = BucketId(self.buckets.len());
+        let id = BucketId(u32::try_from(self.buckets.len()).unwrap_or(u32::MAX));
         let Self { hasher, index, buckets, blocks, .. } = self;
         index.insert_unique(hash, id, |id| {
-            buckets.get(id.0).map_or(0, |bucket| {
+            buckets.get(id.index()).map_or(0, |bucket| {
                 let bytes = blocks.get(bucket.block.clone()).unwrap_or_default();
                 hasher.hash_one((bucket.exclude, bucket.family, bucket.next_hop, bytes))
             })
@@ -199,12 +209,13 @@ impl<'a> Batch<'a> {
             }
         }
         // One audience after the other makes long segments.
-        let exclude =
-            |id: BucketId| self.buckets.get(id.0).map_or(PeerId::LOCAL, |bucket| bucket.exclude);
+        let exclude = |id: BucketId| {
+            self.buckets.get(id.index()).map_or(PeerId::LOCAL, |bucket| bucket.exclude)
+        };
         self.announcements.sort_by_key(|each| (exclude(each.bucket), each.bucket));
         let mut refused = Vec::new();
         for items in self.announcements.chunk_by(|a, b| a.bucket == b.bucket) {
-            let bucket = items.first().and_then(|first| self.buckets.get(first.bucket.0));
+            let bucket = items.first().and_then(|first| self.buckets.get(first.bucket.index()));
             let Some(bucket) = bucket else { continue };
             let audience = audience_without(bucket.exclude);
             if !has_audience(audience) {

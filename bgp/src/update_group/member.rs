@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::log::Segment;
+use super::{log::Segment, pending::Pending};
 use crate::{
     types::Families,
     wire::{HEADER, Item, Kind, Refresh, decode_route_refresh, next_frame, update::Parts},
 };
 
-/// A walk through the whole table for one member: it joined late, asked for a refresh, or lagged too far behind.
+/// A walk through the table for one member: all of it, if it joined late or asked for a refresh; what changed meanwhile, if
+/// it lagged too far behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sweep {
-    /// The next slot.
-    pub(super) next: usize,
+    /// All slots there are when it begins, besides those that are due already.
+    pub(super) whole: bool,
+    /// The slots that are due.
+    pub(super) pending: Pending,
     pub(super) families: Families,
     /// Families whose End-of-RIB is due when the walk is over (RFC 4724 §2).
     pub(super) end_of_rib: Families,
@@ -32,13 +35,15 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Begins a walk, or begins it again with what was wanted before.
-    pub(super) fn begin_sweep(&mut self, wanted: Sweep) {
+    /// Begins a walk, or adds to the one that it is on: that goes on where it is, or a peer that reads slowly while much
+    /// changes would never see the end of the table.
+    pub(super) fn begin_sweep(&mut self, wanted: &Sweep) -> &mut Pending {
         let sweep = self.sweep.get_or_insert_default();
-        sweep.next = 0;
+        sweep.whole |= wanted.whole;
         sweep.families = sweep.families.or(wanted.families);
         sweep.end_of_rib = sweep.end_of_rib.or(wanted.end_of_rib);
         sweep.refresh = sweep.refresh.or(wanted.refresh);
+        &mut sweep.pending
     }
 }
 
@@ -60,16 +65,23 @@ impl Member {
 
 /// Lists what messages withdraw.
 pub(super) fn withdrawn(segment: &Segment, add_path: Families) -> Vec<Item> {
-    let mut items = Vec::new();
+    contents(segment, add_path).0
+}
+
+/// Lists what messages withdraw, and what they announce.
+pub(super) fn contents(segment: &Segment, add_path: Families) -> (Vec<Item>, Vec<Item>) {
+    let (mut gone, mut told) = (Vec::new(), Vec::new());
     let mut stream = &*segment.bytes;
     while let Ok(Some(frame)) = next_frame(stream, usize::MAX) {
         if frame.kind == Kind::Update
             && let Ok(parts) = Parts::find(frame.body, add_path)
         {
-            items.extend(parts.withdrawn.iter());
-            items.extend(parts.unreach.iter().flat_map(|unreach| unreach.nlri.iter()));
+            gone.extend(parts.withdrawn.iter());
+            gone.extend(parts.unreach.iter().flat_map(|unreach| unreach.nlri.iter()));
+            told.extend(parts.announced.iter());
+            told.extend(parts.reach.iter().flat_map(|reach| reach.nlri.iter()));
         }
         stream = stream.get(frame.length()..).unwrap_or_default();
     }
-    items
+    (gone, told)
 }

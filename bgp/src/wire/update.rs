@@ -2,7 +2,7 @@
 
 use super::{
     Notification,
-    nlri::{MalformedNlri, Nlri},
+    nlri::{Item, MalformedNlri, Nlri},
     reader::{Reader, Truncated},
 };
 use crate::types::{Families, Family};
@@ -140,6 +140,14 @@ impl<'a> Parts<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Lists all prefixes that the message names.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item> + use<'a> {
+        let reach = self.reach.map(|reach| reach.nlri.iter());
+        let unreach = self.unreach.map(|unreach| unreach.nlri.iter());
+        let plain = self.withdrawn.iter().chain(self.announced.iter());
+        plain.chain(unreach.into_iter().flatten()).chain(reach.into_iter().flatten())
     }
 
     /// Says whether the message announces routes of a family of ours.
