@@ -100,7 +100,7 @@ impl Speaker {
             && reach.next_hop.len() != 4
             && !negotiated.extended_next_hop
         {
-            return Err(Notification::new(3, 9, reach.next_hop));
+            return Err(Notification::new(3, 9, reach.whole));
         }
         // Both halves are read before anything is done: an error may end the session.
         let v4 = self.learn(importer, context, parts, None)?;

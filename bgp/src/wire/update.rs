@@ -64,6 +64,8 @@ pub(crate) struct Reach<'a> {
     /// 4, 16 or 32 octets, as the family wants.
     pub(crate) next_hop: &'a [u8],
     pub(crate) nlri: Nlri<'a>,
+    /// The attribute as it came, for a NOTIFICATION.
+    pub(crate) whole: &'a [u8],
 }
 
 /// The withdrawing half of RFC 4760.
@@ -173,7 +175,8 @@ fn decode_reach<'a>(attribute: &RawAttribute<'a>, add_path: Families) -> Option<
     let next_hop = reader.short_block().ok()?;
     let _reserved = reader.u8().ok()?;
     let Some(family) = Family::from_wire(afi, safi) else {
-        return Some(Reach { family: None, next_hop, nlri: Nlri::empty(Family::Ipv4) });
+        let nlri = Nlri::empty(Family::Ipv4);
+        return Some(Reach { family: None, next_hop, nlri, whole: attribute.whole });
     };
     let fits = match family {
         // RFC 8950 §3; whether it was negotiated is the session's question.
@@ -182,7 +185,7 @@ fn decode_reach<'a>(attribute: &RawAttribute<'a>, add_path: Families) -> Option<
         Family::Ipv6 => matches!(next_hop.len(), 16 | 32),
     };
     let nlri = Nlri::check(family, add_path.contains(family), reader.rest()).ok()?;
-    fits.then_some(Reach { family: Some(family), next_hop, nlri })
+    fits.then_some(Reach { family: Some(family), next_hop, nlri, whole: attribute.whole })
 }
 
 fn decode_unreach(value: &[u8], add_path: Families) -> Option<Unreach<'_>> {

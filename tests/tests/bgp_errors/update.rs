@@ -95,6 +95,8 @@ impl Row {
 
 /// IPv4 and IPv6, two-octet AS numbers.
 const OLD: &str = "0104 0001 00 01  0104 0002 00 01";
+/// The same, and IPv4 routes may have IPv6 next hops (RFC 8950).
+const EXTENDED: &str = "0104 0001 00 01  0104 0002 00 01  0506 0001 0001 0002";
 /// IPv4 only, two-octet AS numbers.
 const ONLY_IPV4: &str = "0104 0001 00 01";
 
@@ -204,6 +206,33 @@ fn any_attribute() -> Vec<Row> {
             FLAGS,
             "MP_REACH_NLRI is transitive",
             V6("c00e1c 0002 01 10 20010db8000000000000000000000009 00 30 20010db80007 O P L"),
+            Withdrawn,
+        ),
+        row(FLAGS, "MP_UNREACH_NLRI is transitive", V6("c00f0a 0002 01 30 20010db80007"), Gone),
+        row(FLAGS, "LOCAL_PREF is optional", V4("O P N c00504 00000064"), Withdrawn),
+        row(FLAGS, "ORIGINATOR_ID is transitive", V4("O P N L c00904 0a000009"), Withdrawn),
+        row(FLAGS, "CLUSTER_LIST is transitive", V4("O P N L c00a04 0a000009"), Withdrawn),
+        row(FLAGS, "AS4_PATH is not transitive", V4("O P N L 801106 02 01 00010000"), Withdrawn)
+            .with(OLD),
+        row(
+            FLAGS,
+            "AS4_AGGREGATOR is not transitive",
+            V4("O P N L 801208 00010000 0a000009"),
+            Withdrawn,
+        )
+        .with(OLD),
+        row(
+            FLAGS,
+            "IPv6 EXTENDED COMMUNITIES is not transitive",
+            V4("O P N L 801914 0002 20010db8000000000000000000000009 0001"),
+            Withdrawn,
+        ),
+        row(FLAGS, "AIGP is transitive", V4("O P N L c01a0b 01 000b 0000000000000001"), Withdrawn),
+        row(FLAGS, "ONLY_TO_CUSTOMER is not transitive", V4("O P N L 802304 0000fdea"), Withdrawn),
+        row(
+            FLAGS,
+            "PREFIX_SID is not transitive",
+            V4("O P N L 80280a 01 0007 00 0000 00000001"),
             Withdrawn,
         ),
         row("4271 §4.3", "extended length for a short value", V4("5001 0001 00 P N L"), Accepted),
@@ -405,6 +434,13 @@ fn extensions() -> Vec<Row> {
     ]
 }
 
+/// 10.5.0.0/16 in MP_REACH_NLRI.
+const V4_REACH: Body = V6("800e0c 0001 01 04 0a090909 00 10 0a05 O P L");
+const V4_REACH_16: Body = V6("800e18 0001 01 10 20010db8000000000000000000000009 00 10 0a05 O P L");
+const V4_REACH_32: Body = V6(
+    "800e28 0001 01 20 20010db8000000000000000000000009 fe800000000000000000000000000009 00 10 0a05 O P L",
+);
+
 /// MP_REACH_NLRI and MP_UNREACH_NLRI.
 fn multiprotocol() -> Vec<Row> {
     const C: &str = "7606 §7.11";
@@ -474,6 +510,32 @@ fn multiprotocol() -> Vec<Row> {
             V6("800e1c 0002 01 10 00000000000000000000ffff0a090909 00 30 20010db80007 O P L"),
             Refused,
         ),
+        row("4760 §3", "IPv4 route, next hop of four octets", V4_REACH, Accepted).about("10.5.0.0/16"),
+        row("8950 §3", "IPv4 route, next hop of 16 octets", V4_REACH_16, Accepted)
+            .with(EXTENDED)
+            .about("10.5.0.0/16"),
+        row("8950 §3", "IPv4 route, next hop of 32 octets", V4_REACH_32, Accepted)
+            .with(EXTENDED)
+            .about("10.5.0.0/16"),
+        row(
+            "8950 §4",
+            "IPv4 route, next hop of 16 octets that was not negotiated",
+            V4_REACH_16,
+            reset(3, 9, "800e18 0001 01 10 20010db8000000000000000000000009 00 10 0a05"),
+        )
+        .about("10.5.0.0/16"),
+        row(
+            "8950 §3",
+            "IPv4 route, next hop of 24 octets",
+            V6("800e20 0001 01 18 0000000000000000 20010db8000000000000000000000009 00 10 0a05 O P L"),
+            reset(
+                3,
+                9,
+                "800e20 0001 01 18 0000000000000000 20010db8000000000000000000000009 00 10 0a05",
+            ),
+        )
+        .with(EXTENDED)
+        .about("10.5.0.0/16"),
         row("7606 §7.1", "ORIGIN 9 beside MP_REACH_NLRI", V6("R 400101 09 P L"), Withdrawn),
         row("4760 §4", "withdrawn", V6("800f0a 0002 01 30 20010db80007"), Gone),
         row(
@@ -595,7 +657,7 @@ fn run(fixture: &Fixture, side: Side, number: usize, row: &Row) -> Outcome {
 }
 
 fn check(test: &str, rows: &[Row]) {
-    let more = "passive = true\ngraceful-restart = false";
+    let more = "passive = true\ngraceful-restart = false\nextended-next-hop = true";
     let Some(fixture) = Fixture::start(test, rows.len(), more) else { return };
     fixture.voile.wait_peer(&Side::External.address(0).to_string(), |_| true);
     let wrong = Mutex::new(BTreeMap::new());
@@ -647,6 +709,45 @@ fn malformed_attributes_of_extensions() {
 #[test]
 fn malformed_multiprotocol_attributes() {
     check("malformed_multiprotocol_attributes", &multiprotocol());
+}
+
+/// Of several paths (RFC 7911) a malformed message takes exactly those that it names.
+#[test]
+fn treat_as_withdraw_knows_path_identifiers() {
+    let more = "passive = true\nadd-path = \"receive\"";
+    let Some(fixture) = Fixture::start("path_identifiers", 1, more) else { return };
+    fixture.voile.wait_peer(&Side::External.address(0).to_string(), |_| true);
+    for side in Side::BOTH {
+        let mut own = capabilities(side);
+        own.extend(hex("4508 0001 01 02 0002 01 02"));
+        let mut raw = fixture.connect(side, 0).establish(&Fixture::open(side, 0, &own));
+        let mut send = |text: &str, nlri: &str| {
+            raw.send(&raw::update(&[], &attributes(text, side, true), &hex(nlri)));
+        };
+        // Paths 1 and 2, then 2 again, malformed, and something to wait for.
+        send("O P N 800404 00000001 L", "00000001 10 0a07");
+        send("O P N 800404 00000002 L", "00000002 10 0a07");
+        send("400101 09 P N L", "00000002 10 0a07");
+        send("O P N L", "00000001 10 0aff");
+        let name = side.address(0).to_string();
+        wait_for("the end of the messages", Duration::from_secs(60), || {
+            let paths = fixture.voile.paths("10.255.0.0/16")?;
+            let found = paths.iter().any(|path| path["peer"] == name.as_str());
+            if found { Ok(()) } else { Err(format!("{paths:#?}")) }
+        });
+        let paths = fixture.voile.paths(PREFIX[0]).unwrap();
+        let own: Vec<_> = paths.iter().filter(|path| path["peer"] == name.as_str()).collect();
+        let meds: Vec<_> = own.iter().map(|path| &path["med"]).collect();
+        assert_eq!(meds, [1], "{side:?}: {paths:#?}");
+        assert_eq!(fixture.voile.peer(&name).unwrap()["treatedAsWithdraw"], 1);
+        // The same for everything of a prefix that only the withdrawn field names.
+        raw.send(&raw::update(&hex("00000001 10 0a07"), &[], &[]));
+        wait_for("no path is left", Duration::from_secs(60), || {
+            let paths = fixture.voile.paths(PREFIX[0])?;
+            let left = paths.iter().any(|path| path["peer"] == name.as_str());
+            if left { Err(format!("{paths:#?}")) } else { Ok(()) }
+        });
+    }
 }
 
 /// A peer of two-octet AS numbers: what it carried along unread is put together (RFC 6793 §4.2.3).
