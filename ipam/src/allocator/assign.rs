@@ -55,7 +55,7 @@ impl<S: Store> Worker<S> {
             for job in ended {
                 self.answer(job).await;
             }
-            let begun = self.line.to_begin();
+            let begun = self.line.begun();
             if begun.is_empty() && is_over {
                 return;
             }
@@ -82,7 +82,7 @@ impl<S: Store> Worker<S> {
                     self.line.handle_written(id, is_written);
                 }
             }
-            Done::Block(written, result) => self.block_written(written, result).await,
+            Done::Block(written, result) => self.block_written(written, *result).await,
             Done::Again(id) => self.line.begin_again(id),
         }
     }
@@ -187,7 +187,7 @@ impl<S: Store> Worker<S> {
         let store = self.store.clone();
         self.line.spawn(async move {
             let result = save_block(&store, changed).await;
-            Done::Block(written, result)
+            Done::Block(written, Box::new(result))
         });
     }
 

@@ -29,7 +29,7 @@ pub(in crate::allocator) struct Written {
 /// Something that ended.
 pub(in crate::allocator) enum Done {
     Handles(Vec<HandleResult>),
-    Block(Written, Result<Option<Stored<IpamBlock>>, StoreError>),
+    Block(Written, Box<Result<Option<Stored<IpamBlock>>, StoreError>>),
     /// A request that lost its place has waited.
     Again(u64),
 }
@@ -89,7 +89,7 @@ impl Line {
     }
 
     /// Takes the requests that need places.
-    pub(super) fn to_begin(&mut self) -> Vec<u64> {
+    pub(super) fn begun(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.begin)
     }
 
