@@ -24,16 +24,21 @@ impl Clock {
         reason = "the one place that reads the clock, for drivers"
     )]
     pub fn system() -> Self {
-        Self::new(|| {
-            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            UnixNanos(u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX))
-        })
+        Self::new(|| std::time::SystemTime::now().into())
     }
 
     /// Returns the time.
     #[must_use]
     pub fn now(&self) -> UnixNanos {
         (self.0)()
+    }
+}
+
+impl From<std::time::SystemTime> for UnixNanos {
+    /// Times before 1970 are 1970.
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -233,7 +233,12 @@ fn up(args: &UpArgs) -> Result<ExitCode> {
     let layout = base.lab(&name);
     let out = Output::new(args.output, begun);
     clear(&layout, &out)?;
-    make_private(&layout.dir)?;
+    make_private(&layout.dir).with_context(|| {
+        format!(
+            "cannot make {} for the lab's files; is its disk read-only or full?",
+            layout.dir.display()
+        )
+    })?;
     let nodes = topology.kubernetes_nodes().count();
     out.line(&format!(
         "lab {name}: {} ({nodes} Kubernetes nodes, {} routers)",

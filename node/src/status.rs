@@ -6,7 +6,7 @@ use api::{
     BgpState, DaemonState, IpamState, Key, NodeNetworkState, NodeNetworkStateSpec,
     NodeNetworkStateStatus, PolicyState, RouteCounts,
 };
-use ipam::Clock;
+use ipam::{Clock, UnixNanos};
 use serde_json::json;
 use store::{Store, StoreError};
 use tokio::{sync::watch, time::Instant};
@@ -89,10 +89,10 @@ impl Snapshots {
                 ip_sets: count(policy.table.sets),
                 rules: count(policy.table.rules),
                 revision: policy.commits,
+                last_applied: policy.last_commit.map(|at| UnixNanos::from(at).rfc3339()),
                 last_apply_micros: policy.last_apply_micros,
                 last_error: policy.last_error,
                 problems: policy.problems.into_iter().take(SHOWN_PROBLEMS).collect(),
-                ..PolicyState::default()
             }),
             routes: Some(RouteCounts {
                 bgp: bgp.routes,

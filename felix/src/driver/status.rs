@@ -1,6 +1,9 @@
 //! What is in the kernel, and how it went.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::{broadcast, watch};
 
@@ -49,6 +52,8 @@ pub struct Status {
     pub revision: u64,
     /// Transactions committed.
     pub commits: u64,
+    /// When the last one was; none since this process started: the table was right as it was.
+    pub last_commit: Option<SystemTime>,
     /// From the first update of a transaction to the kernel's acknowledgement, the last one.
     pub last_apply_micros: u64,
     /// The same over time.
@@ -92,8 +97,9 @@ impl Outputs {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn committed(&mut self, took: Duration) {
+    pub(super) fn committed(&mut self, at: SystemTime, took: Duration) {
         self.status.commits += 1;
+        self.status.last_commit = Some(at);
         self.status.last_apply_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.status.apply.record(took);
     }

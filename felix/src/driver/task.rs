@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ipnet::IpNet;
@@ -364,7 +364,7 @@ impl<E: Engine> Driver<E> {
         }
         if applied.commits > 0 {
             let since = self.pending_since.unwrap_or_else(Instant::now);
-            self.outputs.committed(since.elapsed());
+            self.outputs.committed(SystemTime::now(), since.elapsed());
         }
         match applied.error {
             Some(error) if applied.quarantined.is_empty() => return self.failed(error),

@@ -89,6 +89,7 @@ fn nothing_is_written_before_everything_is_known() {
         assert!(run("nft list table inet voile").contains("\"cali1\" : goto ep-cali1"));
         let status = handle.status().borrow().clone();
         assert_eq!((status.commits, status.endpoints, status.in_sync), (1, 1, true));
+        assert!(status.last_commit.is_some());
         handle.shutdown().await;
         assert!(run("nft list table inet voile").contains("ep-cali1"));
     });
@@ -109,6 +110,7 @@ fn a_restarted_driver_writes_nothing() {
         second.wait_endpoint(id(1), soon()).await.unwrap();
         second.wait_routes(&[addr(1)], soon()).await.unwrap();
         assert_eq!(second.status().borrow().commits, 0);
+        assert_eq!(second.status().borrow().last_commit, None);
         // What is there is reported all the same.
         assert!(second.status().borrow().table.rules > 0);
         assert_eq!((run("nft -a list ruleset"), run("ip route show")), (generation, routes));
