@@ -81,6 +81,15 @@ pub struct FibEntry {
     pub next_hops: Vec<(IpAddr, Option<String>)>,
 }
 
+/// What became of a route learned by BGP.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FibOutcome {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Why the kernel does not have the route; `None`: it has it.
+    pub refused: Option<String>,
+}
+
 /// Why waiting ended without what was waited for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -98,6 +107,7 @@ enum Command {
     Updates(Vec<Update>),
     SetFib(Vec<FibEntry>),
     FibSynced,
+    FollowFib(mpsc::UnboundedSender<Vec<FibOutcome>>),
     WaitEndpoint(EndpointId, oneshot::Sender<()>),
     WaitRoutes(Vec<IpNet>, oneshot::Sender<()>),
     Shutdown(oneshot::Sender<()>),
@@ -149,6 +159,13 @@ impl Handle {
     /// Says that BGP has told all its routes: those of a former run that it did not tell are removed.
     pub async fn fib_synced(&self) {
         self.tell(Command::FibSynced).await;
+    }
+
+    /// Hears from now on what becomes of the routes that are set, and when that changes later.
+    pub async fn follow_fib(&self) -> mpsc::UnboundedReceiver<Vec<FibOutcome>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.tell(Command::FollowFib(sender)).await;
+        receiver
     }
 
     /// Waits until the policy of an endpoint, as of all updates sent before, is committed in the kernel.

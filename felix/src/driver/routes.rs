@@ -1,14 +1,14 @@
 //! The only writer of our kernel routes: pods and blocks (protocol 80), BGP (protocol 186).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use kernel::{
-    Event, Monitor, Netlink, NextHop, Route, RouteTable,
+    Event, Monitor, Netlink, NextHop, Report, Route, RouteTable,
     route::{PROTOCOL_BGP, PROTOCOL_WORKLOAD},
 };
 
-use super::{FibEntry, LocalRoute};
+use super::{FibEntry, FibOutcome, LocalRoute};
 
 /// Metric of every route of ours, as Calico has it.
 const METRIC: u32 = 1024;
@@ -21,6 +21,8 @@ pub(super) struct Routes {
     present: BTreeSet<IpNet>,
     /// Whether a refused route waits for another attempt.
     refused: bool,
+    /// Routes of BGP that were set since the last write.
+    told: Vec<IpNet>,
 }
 
 /// What happened to routes.
@@ -30,6 +32,8 @@ pub(super) struct Applied {
     pub(super) repaired: Vec<IpNet>,
     /// Refusals in words.
     pub(super) failed: Vec<String>,
+    /// What became of routes of BGP.
+    pub(super) fib: Vec<FibOutcome>,
 }
 
 impl Routes {
@@ -39,6 +43,7 @@ impl Routes {
             netlink: Netlink::open()?,
             present: BTreeSet::new(),
             refused: false,
+            told: Vec::new(),
         })
     }
 
@@ -67,6 +72,7 @@ impl Routes {
                 None => NextHop::gateway(gateway),
             };
             let hops = entry.next_hops.into_iter().map(hop).collect();
+            self.told.push(entry.prefix);
             let route = Route::unicast(entry.prefix, hops);
             self.table.set(route.with_protocol(PROTOCOL_BGP).with_priority(METRIC));
         }
@@ -109,22 +115,41 @@ impl Routes {
     /// Writes the difference.
     pub(super) fn apply(&mut self) -> Applied {
         if !self.table.is_dirty() {
-            return Applied::default();
+            // What is told again as it was is there already.
+            let fib = outcomes(std::mem::take(&mut self.told), &Report::default());
+            return Applied { fib, ..Applied::default() };
         }
         match self.table.apply(&self.netlink) {
             Ok(report) => {
+                let fib = outcomes(std::mem::take(&mut self.told), &report);
                 let written = report.written.iter().map(|route| route.prefix);
                 let repaired = written.filter(|prefix| self.present.contains(prefix)).collect();
                 self.present = self.table.actual().map(|route| route.prefix).collect();
                 self.refused = !report.failed.is_empty();
-                Applied { repaired, failed: report.failed.into_iter().map(words).collect() }
+                Applied { repaired, failed: report.failed.into_iter().map(words).collect(), fib }
             }
             Err(error) => {
                 self.refused = true;
-                Applied { repaired: Vec::new(), failed: vec![error.to_string()] }
+                Applied { failed: vec![error.to_string()], ..Applied::default() }
             }
         }
     }
+}
+
+/// What became of these routes, and of others of BGP that changed.
+fn outcomes(told: Vec<IpNet>, report: &Report) -> Vec<FibOutcome> {
+    let is_ours = |route: &Route| route.protocol == PROTOCOL_BGP;
+    let mut answers: BTreeMap<IpNet, Option<String>> = BTreeMap::new();
+    answers.extend(told.into_iter().map(|prefix| (prefix, None)));
+    let written = report.written.iter().filter(|route| is_ours(route));
+    answers.extend(written.map(|route| (route.prefix, None)));
+    let pending = report.pending.iter().filter(|(route, _)| is_ours(route));
+    answers.extend(pending.map(|(route, interface)| {
+        (route.prefix, Some(format!("waits for the interface {interface}")))
+    }));
+    let failed = report.failed.iter().filter(|(route, _)| is_ours(route));
+    answers.extend(failed.map(|(route, why)| (route.prefix, Some(why.clone()))));
+    answers.into_iter().map(|(prefix, refused)| FibOutcome { prefix, refused }).collect()
 }
 
 fn words((route, reason): (Route, String)) -> String {

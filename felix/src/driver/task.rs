@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Command, Config, Engine, Event, Outcome,
+    Command, Config, Engine, Event, FibOutcome, Outcome,
     apply::{Applied, Applier},
     routes::{self, Routes},
     status::Outputs,
@@ -81,6 +81,8 @@ struct Driver<E> {
     counted_at: Option<Instant>,
     count_due: bool,
     drift: Option<Heard>,
+    /// Who wants to know what became of routes learned by BGP.
+    fib_follower: Option<mpsc::UnboundedSender<Vec<FibOutcome>>>,
 }
 
 enum Wake {
@@ -171,6 +173,7 @@ impl<E: Engine> Driver<E> {
             counted_at: None,
             count_due: false,
             drift: None,
+            fib_follower: None,
         }
     }
 
@@ -213,6 +216,7 @@ impl<E: Engine> Driver<E> {
             }
             Command::SetFib(entries) => self.routes.set_fib(entries),
             Command::FibSynced => self.routes.fib_synced(),
+            Command::FollowFib(follower) => self.fib_follower = Some(follower),
             Command::WaitEndpoint(id, done) => self.endpoint_waiters.push((id, done)),
             Command::WaitRoutes(prefixes, done) => self.route_waiters.push((prefixes, done)),
             Command::Shutdown(_) => {}
@@ -390,6 +394,12 @@ impl<E: Engine> Driver<E> {
 
     fn note_routes(&mut self, applied: routes::Applied) {
         self.outputs.status.routes = self.routes.count();
+        if !applied.fib.is_empty()
+            && let Some(follower) = &self.fib_follower
+        {
+            // It ends with the daemon.
+            let _ = follower.send(applied.fib);
+        }
         match applied.failed.first() {
             Some(first) => {
                 if self.outputs.status.last_route_error.as_ref() != Some(first) {
