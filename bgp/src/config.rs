@@ -14,6 +14,7 @@ pub use self::{
 
 use crate::{
     bfd,
+    bmp::Collector,
     filter::Policy,
     types::{Asn, Families, PeerType, Role, RouterId},
     wire::AddPath,
@@ -50,6 +51,8 @@ pub struct SpeakerConfig {
     pub forwarding_via: Option<BTreeSet<IpAddr>>,
     /// How long a restart waits for peers at most (RFC 4724 §4.1, Selection_Deferral_Timer).
     pub deferral_time: Duration,
+    /// Who hears of everything by BMP; each address once.
+    pub collectors: Vec<Collector>,
 }
 
 impl SpeakerConfig {
@@ -68,6 +71,7 @@ impl SpeakerConfig {
             restarting: false,
             forwarding_via: None,
             deferral_time: Duration::from_secs(120),
+            collectors: Vec::new(),
         }
     }
 }

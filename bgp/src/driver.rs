@@ -5,6 +5,7 @@
 //! network namespace it is meant for.
 
 mod bfd;
+mod bmp;
 mod connection;
 mod discovery;
 mod fib;
@@ -25,7 +26,8 @@ use std::{
 use tokio::sync::{broadcast, mpsc};
 
 use self::{
-    bfd::Bfd, discovery::Discovery, listener::Listeners, refused::RefusedSegments, task::Task,
+    bfd::Bfd, bmp::Sinks, discovery::Discovery, listener::Listeners, refused::RefusedSegments,
+    task::Task,
 };
 pub use self::{
     fib::{FibBatch, FibReceiver},
@@ -110,6 +112,8 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
     let (found, neighbours) = mpsc::unbounded_channel();
     let mut discovery = Discovery::new(found);
     discovery.configure(&config);
+    let mut sinks = Sinks::new(commands.downgrade());
+    sinks.configure(&config.collectors);
     let (bfd_sender, bfd_events) = mpsc::unbounded_channel();
     let bfd_addresses = bfd_addresses(&options.listen);
     let now = tokio::time::Instant::now().into_std();
@@ -127,6 +131,7 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         bfd: Bfd::new(bfd_addresses, options.seed, bfd_sender),
         bfd_events,
         discovery,
+        sinks,
         neighbours,
         buffer: vec![0; task::READ],
         handled: 0,

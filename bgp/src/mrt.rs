@@ -1,4 +1,4 @@
-//! The table as an MRT dump (RFC 6396 §4.3, TABLE_DUMP_V2), for the tools that read those.
+//! The table as an MRT dump (RFC 6396 §4.3, TABLE_DUMP_V2; RFC 8050 for path identifiers), for the tools that read those.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +19,9 @@ const TABLE_DUMP_V2: u16 = 13;
 const PEER_INDEX_TABLE: u16 = 1;
 const RIB_IPV4_UNICAST: u16 = 2;
 const RIB_IPV6_UNICAST: u16 = 4;
+/// The same with path identifiers (RFC 8050 §4).
+const RIB_IPV4_UNICAST_ADDPATH: u16 = 8;
+const RIB_IPV6_UNICAST_ADDPATH: u16 = 10;
 /// Bits of a peer's type: its address is IPv6, its AS number has four octets.
 const PEER_IPV6: u8 = 1;
 const PEER_AS4: u8 = 2;
@@ -44,13 +47,18 @@ pub fn table_dump(snapshot: &Snapshot, since_epoch: Duration) -> Bytes {
         }
     });
     for (entry, sequence) in snapshot.rib.iter().zip(0_u32..) {
-        let kind = match entry.prefix.family() {
-            Family::Ipv4 => RIB_IPV4_UNICAST,
-            Family::Ipv6 => RIB_IPV6_UNICAST,
-        };
         let paths = usable(entry, &peers);
+        let add_path = paths.iter().any(|(_, path)| path.path_id != 0);
+        let kind = match (entry.prefix.family(), add_path) {
+            (Family::Ipv4, false) => RIB_IPV4_UNICAST,
+            (Family::Ipv6, false) => RIB_IPV6_UNICAST,
+            (Family::Ipv4, true) => RIB_IPV4_UNICAST_ADDPATH,
+            (Family::Ipv6, true) => RIB_IPV6_UNICAST_ADDPATH,
+        };
         if !paths.is_empty() {
-            record(&mut out, time, kind, |out| put_entry(out, sequence, entry, &paths, time));
+            record(&mut out, time, kind, |out| {
+                put_entry(out, sequence, entry, (&paths, add_path), time);
+            });
         }
     }
     out.freeze()
@@ -103,7 +111,7 @@ fn put_entry(
     out: &mut BytesMut,
     sequence: u32,
     entry: &RibEntry,
-    paths: &[(u16, &PathSnapshot)],
+    (paths, add_path): (&[(u16, &PathSnapshot)], bool),
     time: u32,
 ) {
     out.put_u32(sequence);
@@ -113,6 +121,9 @@ fn put_entry(
         out.put_u16(*peer);
         // When it came is not remembered.
         out.put_u32(time);
+        if add_path {
+            out.put_u32(path.path_id);
+        }
         let block = block(entry.prefix.family(), &path.attributes);
         out.put_u16(u16::try_from(block.len()).unwrap_or(u16::MAX));
         out.put_slice(&block);

@@ -1,6 +1,7 @@
 //! The reasons for one prefix as data that programs exchange, and as text for people: what `voile-bgpd` and `voilectl`
 //! print is made here, from the same words.
 
+mod peer;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::peer::{CountersReport, PeerReport, TransitionReport, duration};
 use crate::{
     FibNextHop,
     attr::{DEFAULT_LOCAL_PREF, PathAttributes},
@@ -19,7 +21,7 @@ use crate::{
 
 /// One prefix with all reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct RouteReport {
     /// The prefix.
     pub prefix: String,
@@ -33,7 +35,7 @@ pub struct RouteReport {
 
 /// One path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct PathReport {
     /// Name of the peer it is from; none: originated here.
     pub peer: Option<String>,
@@ -59,7 +61,7 @@ pub struct PathReport {
 
 /// Attributes of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct AttributesReport {
     /// ORIGIN.
     pub origin: String,
@@ -81,7 +83,7 @@ pub struct AttributesReport {
 
 /// What a peer is told about a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct AnnouncementReport {
     /// Name of the peer.
     pub peer: String,
@@ -101,7 +103,7 @@ pub struct AnnouncementReport {
 
 /// The kernel's part of a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct KernelReport {
     /// `installed`, `waiting` (for the writer's answer), `refused`, `local`, `none`, `kept` (while restarting) or `off`.
     pub state: String,
@@ -286,6 +288,13 @@ fn changes(from: &PathAttributes, to: &PathAttributes) -> Vec<String> {
 fn hop_of(attributes: &PathAttributes) -> Option<String> {
     let hop = attributes.next_hop.map(|next_hop| next_hop.address.to_string());
     Some(hop.unwrap_or_else(|| "self".to_owned()))
+}
+
+impl RouteReport {
+    /// Says whether packets to the prefix have a way, here or to a peer.
+    pub fn is_used(&self) -> bool {
+        self.paths.iter().any(|path| path.usage == "best")
+    }
 }
 
 impl AttributesReport {

@@ -92,6 +92,17 @@ pub(crate) struct Rib {
     /// Paths that went or changed their attributes since the interner was swept: nobody may need those any more.
     dropped: usize,
     pub(crate) multipath: Multipath,
+    /// What changed, for those who watch.
+    journal: Option<Journal>,
+}
+
+/// What changed since somebody looked.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Paths that came, changed or went.
+    pub(crate) paths: Vec<(PathKey, Prefix)>,
+    /// Prefixes with another choice.
+    pub(crate) chosen: Vec<Prefix>,
 }
 
 impl Rib {
@@ -108,6 +119,25 @@ impl Rib {
             unreachable: Vec::new(),
             dropped: 0,
             multipath,
+            journal: None,
+        }
+    }
+
+    /// Begins or ends to remember what changes.
+    pub(crate) fn keep_journal(&mut self, keep: bool) {
+        if keep != self.journal.is_some() {
+            self.journal = keep.then(Journal::default);
+        }
+    }
+
+    /// Returns what changed since the last time.
+    pub(crate) fn take_journal(&mut self) -> Journal {
+        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note_path(&mut self, key: PathKey, prefix: Prefix) {
+        if let Some(journal) = &mut self.journal {
+            journal.paths.push((key, prefix));
         }
     }
 
@@ -210,6 +240,7 @@ impl Rib {
                 (id, None)
             }
         };
+        self.note_path(path.key, prefix);
         self.sources.count_path(&path, true);
         match &replaced {
             Some(replaced) => {
@@ -255,6 +286,9 @@ impl Rib {
         if let Some(removed) = self.slot_mut(id).and_then(|slot| slot.remove(key)) {
             self.sources.count_path(&removed, false);
             self.dropped = self.dropped.saturating_add(1);
+            if let Some(prefix) = self.prefix(id) {
+                self.note_path(key, prefix);
+            }
             self.mark(id);
         }
     }
@@ -391,6 +425,10 @@ impl Rib {
         let chosen = slot.choose(best);
         let fib_changed = slot.fib != fib;
         slot.fib = fib;
+        let prefix = slot.prefix;
+        if let Some(journal) = self.journal.as_mut().filter(|_| chosen) {
+            journal.chosen.push(prefix);
+        }
         Outcome { fib: fib_changed, chosen }
     }
 
@@ -494,6 +532,11 @@ impl Rib {
     /// Returns the path that peers are told.
     pub(crate) fn chosen(&self, id: SlotId) -> Option<&Path> {
         self.slot(id)?.chosen()
+    }
+
+    /// Lists all paths of a slot.
+    pub(crate) fn paths(&self, id: SlotId) -> &[Path] {
+        self.slot(id).map(Slot::paths).unwrap_or_default()
     }
 
     /// Lists the paths that may be told to ADD-PATH peers.

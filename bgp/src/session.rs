@@ -278,6 +278,9 @@ pub(crate) struct Session {
     /// An incomplete message.
     pub(crate) buffer: Vec<u8>,
     pub(crate) their_open: Option<Open>,
+    /// Both OPEN messages as they were, for those who watch.
+    pub(crate) our_open: Bytes,
+    pub(crate) their_open_message: Bytes,
     pub(crate) negotiated: Option<Arc<Negotiated>>,
     pub(crate) established_at: Option<Instant>,
     /// Messages that go before any UPDATE.
@@ -304,6 +307,8 @@ impl Session {
             local: None,
             buffer: Vec::new(),
             their_open: None,
+            our_open: Bytes::new(),
+            their_open_message: Bytes::new(),
             negotiated: None,
             established_at: None,
             control: VecDeque::new(),
@@ -355,7 +360,8 @@ impl Session {
     fn send_open(&mut self, config: &PeerConfig, identity: &Identity, now: Instant) {
         self.stage = Stage::OpenSent;
         self.hold = Some(now + OPEN_HOLD);
-        self.send(identity.open(config).encode());
+        self.our_open = identity.open(config).encode();
+        self.send(self.our_open.clone());
     }
 
     pub(crate) fn send(&mut self, message: Bytes) {
@@ -472,6 +478,7 @@ impl Session {
         self.keepalive = (!negotiated.keepalive.is_zero()).then(|| now + negotiated.keepalive);
         self.negotiated = Some(Arc::new(negotiated));
         self.their_open = Some(theirs);
+        self.their_open_message = wire::message(Kind::Open, |out| out.extend_from_slice(body));
         self.send(wire::keepalive());
         Ok(())
     }

@@ -50,6 +50,8 @@ pub struct PeerSnapshot {
     pub state: State,
     /// How long it has been in that state.
     pub since: Duration,
+    /// How often an established session was lost.
+    pub flaps: u64,
     /// What ended the last session or attempt.
     pub last_error: Option<String>,
     /// Changes of state, oldest first; the oldest ones are forgotten.
@@ -115,6 +117,8 @@ pub struct RibEntry {
 pub struct PathSnapshot {
     /// Name of the peer it is from; none for our own.
     pub peer: Option<String>,
+    /// The identifier that the peer gave it (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
     /// Attributes after import policy; as received if rejected.
     pub attributes: PathAttributes,
     /// Whether the peer is away or has not repeated it yet.

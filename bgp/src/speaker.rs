@@ -5,6 +5,7 @@
 //! decided about in one batch.
 
 mod bfd;
+mod bmp;
 mod close;
 mod configure;
 mod connect;
@@ -26,8 +27,8 @@ mod tests;
 mod timer;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
     time::Instant,
 };
 
@@ -38,6 +39,7 @@ pub use self::output::{
 use self::{fib::Fib, peer::Peer, restart::Restart};
 use crate::{
     attr::Interner,
+    bmp::Monitor,
     config::{PeerConfig, SpeakerConfig},
     decision::{Multipath, Origination},
     random::Random,
@@ -72,6 +74,8 @@ pub struct Speaker {
     senders: Senders,
     restart: Option<Restart>,
     fib: Fib,
+    /// Collectors that are connected.
+    monitors: BTreeMap<SocketAddr, Monitor>,
     down: Vec<InterfaceDown>,
     outputs: VecDeque<Output>,
     stopped: bool,
@@ -103,6 +107,7 @@ impl Speaker {
             senders: Senders::new(),
             restart: config.restarting.then(|| Restart::new(&config, now)),
             fib: Fib::default(),
+            monitors: BTreeMap::new(),
             down: Vec::new(),
             outputs: VecDeque::new(),
             stopped: false,

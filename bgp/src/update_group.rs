@@ -22,13 +22,15 @@ use std::{
 
 use bytes::Bytes;
 
-pub(crate) use self::export::{GroupKey, Sender, Withheld, judge, outgoing};
 use self::{
     announced::{Announced, Told},
     batch::{Batch, audience_without},
     log::{Audience, Log, Segment, Writer},
     member::{Member, Sweep, contents, withdrawn},
-    pack::{Packer, end_of_rib},
+};
+pub(crate) use self::{
+    export::{GroupKey, Sender, Withheld, judge, outgoing},
+    pack::{Block, Packer, end_of_rib},
 };
 use crate::{
     attr::{AttrId, Interner},

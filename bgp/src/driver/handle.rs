@@ -1,9 +1,10 @@
 //! The daemon's way to the speaker.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::bmp::Question;
 use crate::{
     FibOutcome, InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig,
     snapshot::{RouteExplanation, Snapshot},
@@ -25,6 +26,7 @@ pub(super) enum Command {
     Explain(Prefix, oneshot::Sender<Option<RouteExplanation>>),
     ExplainAddress(IpAddr, oneshot::Sender<Option<RouteExplanation>>),
     FibOutcomes(Vec<FibOutcome>),
+    Bmp(SocketAddr, Question),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
 

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     bfd::{Bfd, BfdEvent},
+    bmp::{Question, Sinks},
     connection::{self, Connection, Input, Read, Written},
     discovery::{Discovery, Neighbour},
     fib::FibSender,
@@ -52,6 +53,7 @@ pub(super) struct Task {
     pub(super) bfd: Bfd,
     pub(super) bfd_events: mpsc::UnboundedReceiver<BfdEvent>,
     pub(super) discovery: Discovery,
+    pub(super) sinks: Sinks,
     pub(super) neighbours: mpsc::UnboundedReceiver<Neighbour>,
     /// What is read lies here while the speaker handles it.
     pub(super) buffer: Vec<u8>,
@@ -130,6 +132,7 @@ impl Task {
         self.drain_outputs();
         drop(self.listeners);
         self.connections.clear();
+        self.sinks.stop().await;
         let farewells = async { while self.farewells.join_next().await.is_some() {} };
         // A peer that does not read must not keep us.
         let _ = tokio::time::timeout(FAREWELL, farewells).await;
@@ -220,6 +223,7 @@ impl Task {
         match command {
             Command::Configure(config) => {
                 self.discovery.configure(&config);
+                self.sinks.configure(&config.collectors);
                 if let Err(error) = self.listeners.configure(&config) {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::error!(%error, ?cause, "cannot prepare the listening sockets");
@@ -253,8 +257,22 @@ impl Task {
                 let _ = reply.send(prefix.and_then(|prefix| self.speaker.explain(&prefix)));
             }
             Command::FibOutcomes(outcomes) => self.speaker.handle_fib_outcomes(outcomes, now()),
+            Command::Bmp(collector, question) => self.monitor(collector, question),
             // The loop takes it.
             Command::Shutdown(..) => (),
+        }
+    }
+
+    fn monitor(&mut self, collector: SocketAddr, question: Question) {
+        match question {
+            Question::Connected(since_epoch) => {
+                self.speaker.bmp_connected(collector, since_epoch, now());
+            }
+            Question::Take(limit, reply) => {
+                let _ = reply.send(self.speaker.bmp_take(collector, limit, now()));
+            }
+            Question::Statistics => self.speaker.bmp_statistics(collector, now()),
+            Question::Closed => self.speaker.bmp_closed(collector),
         }
     }
 
@@ -282,6 +300,7 @@ impl Task {
                     // Nobody may be listening.
                     let _ = self.events.send(event);
                 }
+                Output::BmpReady(collector) => self.sinks.ready(collector),
                 Output::BfdWatch(session) => self.bfd.watch(session),
                 Output::BfdForget(peer) => self.bfd.forget(peer),
                 Output::RestartComplete => self.fib.complete(),

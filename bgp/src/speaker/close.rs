@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{ConnectionId, Output, PeerEvent, Speaker};
 use crate::{
+    bmp::DownReason,
     rib::PeerId,
     session::{Negotiated, State},
     types::{Families, Family},
@@ -41,6 +42,23 @@ pub(super) enum Loss {
     PathDown(Notification),
     /// We end it and mean it: no graceful restart. The notification is for the peer.
     Final(Option<Notification>),
+}
+
+impl Loss {
+    /// The same for those who watch; numbers of events are those of RFC 4271 §8.1.
+    fn down_reason(&self) -> DownReason {
+        match self {
+            Self::Transport => DownReason::PeerClosed,
+            Self::Sent(notification)
+            | Self::PathDown(notification)
+            | Self::Final(Some(notification)) => DownReason::Notified(notification.encode()),
+            Self::Received(notification) => DownReason::PeerNotified(notification.encode()),
+            // OpenCollisionDump.
+            Self::PeerRestarted => DownReason::Closed(23),
+            // ManualStop.
+            Self::Final(None) => DownReason::Closed(2),
+        }
+    }
 }
 
 impl Speaker {
@@ -82,6 +100,7 @@ impl Speaker {
         };
         self.drop_connection(connection, farewell.as_ref());
         if was_established {
+            self.monitor_down(id, &loss.down_reason());
             self.session_down(id, kept);
         }
         self.plan_retry(id, &loss, was_connected, lasted);
@@ -237,6 +256,7 @@ impl Speaker {
             return;
         }
         peer.since = now;
+        peer.flaps = peer.flaps.saturating_add(u64::from(from == State::Established));
         peer.history.push(now, from, to, cause);
         let (peer, address) = (peer.config.name.clone(), peer.config.address);
         self.outputs.push_back(Output::Peer(PeerEvent {

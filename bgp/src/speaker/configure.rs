@@ -36,6 +36,7 @@ impl Speaker {
         let mut wanted: BTreeMap<String, PeerConfig> =
             config.peers.iter().map(|peer| (peer.name.clone(), peer.clone())).collect();
         self.config = config;
+        self.configure_collectors();
         self.set_local_source();
         let known: Vec<(PeerId, Arc<PeerConfig>)> =
             self.peers.iter().map(|(id, peer)| (*id, Arc::clone(&peer.config))).collect();

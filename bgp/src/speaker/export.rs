@@ -49,6 +49,7 @@ impl Speaker {
                 chosen.push(*id);
             }
         }
+        self.read_journal();
         let complete = !self.rib.is_dirty();
         let changes = Changes { chosen: &chosen, paths: &paths, complete };
         let Self { rib, interner, senders, .. } = self;

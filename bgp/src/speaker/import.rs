@@ -91,6 +91,7 @@ impl Speaker {
     ) -> Result<(), Notification> {
         if let Some(family) = parts.end_of_rib() {
             self.end_of_rib(importer.id, family);
+            self.monitor_end_of_rib(importer.id, family);
             return Ok(());
         }
         let context =

@@ -37,6 +37,8 @@ pub enum Output {
     BfdWatch(BfdSession),
     /// Watch the path to this peer no more.
     BfdForget(String),
+    /// There are messages for a collector of BMP: ask `bmp_take`.
+    BmpReady(SocketAddr),
     /// The way to a prefix changed.
     Fib(FibUpdate),
     /// A session changed its state.

@@ -38,6 +38,8 @@ pub(super) struct Peer {
     pub(super) last_error: Option<String>,
     pub(super) history: History,
     pub(super) was_established: bool,
+    /// How often it was lost.
+    pub(super) flaps: u64,
     pub(super) without_capabilities: bool,
     /// Its own OPEN said that it restarts too.
     pub(super) peer_restarting: bool,
@@ -90,6 +92,7 @@ impl Peer {
             last_error: None,
             history: History::default(),
             was_established: false,
+            flaps: 0,
             without_capabilities: false,
             peer_restarting: false,
             end_of_rib: Families::NONE,

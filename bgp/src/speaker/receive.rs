@@ -30,6 +30,7 @@ impl Speaker {
         if let Some(session) = self.connections.get_mut(&connection) {
             session.buffer = kept;
         }
+        self.read_journal();
         self.finish_restart();
     }
 
@@ -189,6 +190,7 @@ impl Speaker {
             self.drop_connection(rival, None);
         }
         self.join_group(id);
+        self.monitor_up(id, connection);
         self.report(id, "received KEEPALIVE");
     }
 

@@ -45,6 +45,7 @@ impl Speaker {
             peer_type: peer.config.peer_type(self.config.local_as),
             state: peer.state,
             since: self.ago(peer.since),
+            flaps: peer.flaps,
             last_error: peer.last_error.clone(),
             history: peer.history.iter().map(|each| self.transition(each)).collect(),
             router_id: negotiated.map(|each| each.router_id),
@@ -83,12 +84,13 @@ impl Speaker {
             .enumerate()
             .map(|(index, path)| PathSnapshot {
                 peer: self.peers.get(&path.key.source).map(|peer| peer.config.name.clone()),
+                path_id: path.key.path_id,
                 attributes: self.interner.attributes(path.accepted().unwrap_or(path.received)),
                 stale: path.stale,
                 usage: usage(index, path, entry.decision.as_ref()),
             })
             .collect();
-        paths.sort_by(|a, b| (&a.usage, &a.peer).cmp(&(&b.usage, &b.peer)));
+        paths.sort_by(|a, b| (&a.usage, &a.peer, a.path_id).cmp(&(&b.usage, &b.peer, b.path_id)));
         RibEntry { prefix: entry.prefix, paths }
     }
 }

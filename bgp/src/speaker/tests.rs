@@ -1,4 +1,5 @@
 mod bfd;
+mod bmp;
 mod chaos;
 mod collision;
 mod errors;

@@ -454,7 +454,9 @@ impl Network {
                 }
             }
             Output::RestartComplete => self.sweep(node),
-            Output::Peer(_) | Output::BfdWatch(_) | Output::BfdForget(_) => (),
+            Output::Peer(_) | Output::BfdWatch(_) | Output::BfdForget(_) | Output::BmpReady(_) => {
+                ()
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The configuration file, and what it means to the speaker.
 
+mod bmp;
 mod filter;
 mod peer;
 mod problem;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::{
+    bmp::BmpSection,
     filter::FilterSection,
     peer::{Meaning, PeerSection, Surroundings},
     problem::Problems,
@@ -54,6 +56,8 @@ struct File {
     peer: Vec<Spanned<PeerSection>>,
     #[serde(default)]
     filter: Vec<FilterSection>,
+    #[serde(default)]
+    bmp: Vec<BmpSection>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -145,6 +149,7 @@ pub(crate) fn parse(text: &str, own: &[IpAddr]) -> anyhow::Result<Config> {
         metric: file.router.metric.unwrap_or(METRIC),
         status_socket: file.router.status_socket,
     };
+    config.speaker.collectors = bmp::collectors(file.bmp, &config.speaker, &mut problems);
     let around = Surroundings {
         filters: &filters,
         local_as: config.speaker.local_as,

@@ -3,7 +3,10 @@
 use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, bail};
-use bgp::{Prefix, report::RouteReport};
+use bgp::{
+    Prefix,
+    report::{PeerReport, RouteReport, duration},
+};
 use serde_json::{Value, json};
 
 use crate::args::Output;
@@ -54,7 +57,13 @@ impl View {
                 let Some(peer) = peer else {
                     bail!("there is no peer '{name}'; see `voile-bgpd show peers`");
                 };
-                if *json { format!("{peer:#}\n") } else { one_peer(peer) }
+                if *json {
+                    format!("{peer:#}\n")
+                } else {
+                    let report: PeerReport = serde_json::from_value(peer.clone())
+                        .context("the answer is of another version")?;
+                    report.to_text()
+                }
             }
             Self::Routes { prefix, json } => {
                 let within = |route: &&Value| {
@@ -110,17 +119,6 @@ fn word(value: &Value) -> String {
     }
 }
 
-fn duration(value: &Value) -> String {
-    let seconds = value.as_u64().unwrap_or(0);
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, minutes) => format!("{minutes}m{:02}s", seconds % 60),
-        (0, hours, minutes) => format!("{hours}h{minutes:02}m"),
-        (days, hours, _) => format!("{days}d{hours:02}h"),
-    }
-}
-
 const PEER_HEAD: [&str; 9] =
     ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ADVERTISED", "LAST ERROR"];
 
@@ -129,14 +127,14 @@ fn peers(answer: &Value) -> String {
         "AS {}, router id {}, up {}{}\n",
         word(&answer["as"]),
         word(&answer["routerId"]),
-        duration(&answer["uptimeSeconds"]),
+        duration(answer["uptimeSeconds"].as_u64().unwrap_or(0)),
         if answer["restarting"] == true { ", waiting for peers after a restart" } else { "" },
     );
     let rows = list(&answer["peers"]).iter().map(|peer| {
         let fields = ["name", "address", "as", "state"].map(|field| word(&peer[field]));
         let counts = ["prefixesReceived", "prefixesAccepted", "prefixesAdvertised"];
         let mut row = fields.to_vec();
-        row.push(duration(&peer["sinceSeconds"]));
+        row.push(duration(peer["sinceSeconds"].as_u64().unwrap_or(0)));
         row.extend(counts.map(|field| word(&peer[field])));
         row.push(if peer["state"] == "Established" {
             "-".into()
@@ -146,47 +144,6 @@ fn peers(answer: &Value) -> String {
         row
     });
     head + &table(&PEER_HEAD, rows)
-}
-
-fn one_peer(peer: &Value) -> String {
-    let mut text = String::new();
-    for (label, field) in [
-        ("name", "name"),
-        ("address", "address"),
-        ("AS", "as"),
-        ("type", "type"),
-        ("state", "state"),
-        ("last error", "lastError"),
-        ("router id", "routerId"),
-        ("local address", "localAddress"),
-        ("families", "families"),
-        ("hold time", "holdTimeSeconds"),
-        ("graceful restart", "gracefulRestart"),
-        ("stale", "stale"),
-        ("BFD", "bfd"),
-        ("received", "prefixesReceived"),
-        ("accepted", "prefixesAccepted"),
-        ("advertised", "prefixesAdvertised"),
-        ("treated as withdraw", "treatedAsWithdraw"),
-        ("discarded attributes", "discardedAttributes"),
-    ] {
-        text += &format!("{:22}{}\n", format!("{label}:"), word(&peer[field]));
-    }
-    text.push_str("history:\n");
-    for each in list(&peer["history"]) {
-        let times = match each["times"].as_u64() {
-            Some(times) if times > 1 => format!(" ({times} times)"),
-            _ => String::new(),
-        };
-        text += &format!(
-            "  {:>7} ago  {} -> {}: {}{times}\n",
-            duration(&each["secondsAgo"]),
-            word(&each["from"]),
-            word(&each["to"]),
-            word(&each["cause"]),
-        );
-    }
-    text
 }
 
 const ROUTE_HEAD: [&str; 7] =
@@ -276,24 +233,24 @@ mod tests {
             leaf2  10.0.0.3  65003  Idle         3s     -         -         -           peer is AS 65009, configured 65003
         "#]].assert_eq(&show(View::Peers { json: false }));
         expect![[r#"
-            name:                 leaf1
-            address:              10.0.0.2
-            AS:                   65002
-            type:                 eBGP
-            state:                Established
-            last error:           nothing listens on 10.0.0.2:179
-            router id:            -
-            local address:        -
-            families:             ipv4
-            hold time:            -
-            graceful restart:     true
-            stale:                -
-            BFD:                  Up
-            received:             2
-            accepted:             1
-            advertised:           3
-            treated as withdraw:  -
-            discarded attributes: -
+            name:               leaf1
+            address:            10.0.0.2
+            AS:                 65002
+            type:               eBGP
+            state:              Established for 1m01s
+            lost:               never
+            last error:         nothing listens on 10.0.0.2:179
+            router id:          -
+            local address:      -
+            families:           ipv4
+            hold time:          -
+            graceful restart:   negotiated
+            stale:              -
+            BFD:                Up
+            prefixes:           2 received, 1 accepted, 3 advertised
+            sent:               0 UPDATE, 0 KEEPALIVE, 0 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
+            received:           0 UPDATE, 0 KEEPALIVE, 0 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
+            errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded
             history:
                 1m01s ago  Connect -> Active: nothing listens on 10.0.0.2:179 (7 times)
         "#]]

@@ -339,6 +339,8 @@ impl Lab {
                 self.bfd
                     .push(format!("r{index} watches {} at {}\n", session.peer, session.address));
             }
+            // Tests ask themselves.
+            Output::BmpReady(_) => (),
             Output::BfdForget(peer) => self.bfd.push(format!("r{index} forgets {peer}\n")),
             Output::RestartComplete => {
                 self.complete[index] = true;

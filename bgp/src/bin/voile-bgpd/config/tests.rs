@@ -41,6 +41,21 @@ fn every_field_of_the_reference_is_known() {
 }
 
 #[test]
+fn collectors() {
+    let bmp = "[[bmp]]\naddress = \"192.0.2.1:1790\"\nstatistics = 0\nmonitor = [\"loc-rib\"]\n";
+    let config = parse(&format!("{HEAD}{bmp}"), &[]).unwrap();
+    let [collector] = config.speaker.collectors.as_slice() else { panic!("one") };
+    assert!(collector.views.loc_rib && !collector.views.pre_policy);
+    assert_eq!((collector.statistics, collector.name.as_str()), (None, "10.0.0.1"));
+    check(
+        &format!("{HEAD}{bmp}{bmp}retry = 0"),
+        expect![[r#"
+            line 9, bmp, address: 192.0.2.1:1790 is a collector already
+            line 12, bmp, retry: at least 0.1 seconds"#]],
+    );
+}
+
+#[test]
 fn what_toml_itself_finds() {
     check(
         "[router]\nas = 65001\nrouter-id = \"10.0.0\"\n",
