@@ -163,6 +163,15 @@ fn bgp() -> Vec<Value> {
             columns: &[("Node", "string", ".spec.node"), ("Classes", "string", ".spec.classes")],
             ..Face::default()
         }),
+        definition::<kinds::BgpQuerySpec>(Face {
+            columns: &[
+                ("Node", "string", ".spec.node"),
+                ("Destination", "string", ".spec.destination"),
+                ("Peer", "string", ".spec.peer"),
+                ("Answered", "date", ".status.answeredAt"),
+            ],
+            ..Face::default()
+        }),
         definition::<kinds::NodeNetworkStateSpec>(Face {
             short_names: &["nns"],
             columns: &[

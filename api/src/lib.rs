@@ -3,6 +3,7 @@
 //! Nothing here opens a socket, reads a clock or knows a Kubernetes client. A type lives here only if it is stored in,
 //! or read from, the datastore.
 
+mod bgp_query;
 mod core;
 pub mod crd;
 mod kind;
@@ -14,6 +15,7 @@ mod v3;
 pub mod validate;
 mod wire;
 
+pub use bgp_query::*;
 pub use core::*;
 
 pub use meta::{

@@ -15,6 +15,7 @@ use crate::output::Output;
     after_help = "Examples:\n  \
     voilectl get nodes                       nodes with their addresses and AS numbers\n  \
     voilectl bgp summary                     every session of every node\n  \
+    voilectl bgp route 10.244.7.9            where it goes, why, and who is told\n  \
     voilectl ipam show --show-blocks         who owns which block\n  \
     voilectl policy show                     policies and the pods they select\n  \
     voilectl policy explain a/x b/y:5432     which rule decides, and why\n  \
@@ -191,6 +192,34 @@ pub enum BgpCommand {
         /// Only this node
         #[arg(long)]
         node: Option<String>,
+    },
+    #[command(after_help = "Examples:\n  voilectl bgp route 10.244.7.0/24\n  \
+        voilectl bgp route 10.244.7.9 --node worker-1      the prefix that packets to this address follow\n  \
+        voilectl bgp route fd00:10:244::/64 -o wide        with every attribute, and what rules changed\n  \
+        voilectl bgp route 10.244.7.0/24 -o json | jq '.[].route.kernel'\n\n\
+        Exit code 1 when a node has no route, its kernel refused it, or it does not answer.")]
+    /// Why a prefix goes where it goes: every path with the step that ranked it, rules of import and export, who is told,
+    /// and what the kernel has
+    Route {
+        /// The prefix, or an address
+        #[arg(value_name = "PREFIX|ADDRESS", value_parser = crate::cmd::bgp::route::destination)]
+        destination: String,
+        /// Ask this node only; all otherwise
+        #[arg(long)]
+        node: Option<String>,
+    },
+    #[command(
+        visible_aliases = ["neighbor", "peers", "peer"],
+        after_help = "Examples:\n  voilectl bgp neighbors worker-1\n  \
+        voilectl bgp neighbors worker-1/10.0.1.1           one session, by address or by name\n  \
+        voilectl bgp neighbors '*/tor-a' -o json           that peer of every node\n\n\
+        Exit code 1 when a session is not Established or a node does not answer."
+    )]
+    /// Sessions in full: what was negotiated, counters, and the history with the cause of every change
+    Neighbors {
+        /// Node, or NODE/PEER; every session of every node otherwise
+        #[arg(value_name = "NODE[/PEER]")]
+        which: Option<String>,
     },
 }
 

@@ -93,6 +93,12 @@ pub async fn run<S: Store>(context: &Context<S>, command: &Command) -> Result<Ou
         Command::Bgp(BgpCommand::Summary { failed, node }) => {
             bgp::summary(context, *failed, node.as_deref()).await
         }
+        Command::Bgp(BgpCommand::Neighbors { which }) => {
+            bgp::neighbors::neighbors(context, which.as_deref()).await
+        }
+        Command::Bgp(BgpCommand::Route { destination, node }) => {
+            bgp::route::route(context, destination, node.as_deref()).await
+        }
         Command::Ipam(command) => ipam::run(context, command).await,
         Command::Policy(PolicyCommand::Show { pod }) => policy::show(context, pod.as_deref()).await,
         Command::Policy(PolicyCommand::Explain(args)) => policy::explain(context, args).await,

@@ -155,6 +155,11 @@ kinds! {
         column("ASN", "/status/bgp/localAs"),
         column("ENDPOINTS", "/status/policy/localEndpoints"),
     ];
+    BgpQuery, api::BgpQuery, [], [
+        column("NODE", "/spec/node"),
+        column("DESTINATION", "/spec/destination"),
+        column("PEER", "/spec/peer"),
+    ];
 }
 
 pub(crate) use with_kind;

@@ -113,7 +113,40 @@ fn bgp(text: &mut Text, snapshots: &Snapshots) {
             text.sample(name, &labels, count(peer));
         }
     }
+    let labelled = report
+        .peers
+        .iter()
+        .map(|peer| (peer, [("peer", peer.name.as_str()), ("address", peer.address.as_str())]));
+    let name = "voile_bgp_session_flaps_total";
+    text.family(name, "counter", "Times that an established session was lost.");
+    for ((_, labels), flaps) in labelled.clone().zip(&report.flaps) {
+        text.sample(name, &labels, flaps);
+    }
+    let name = "voile_bgp_session_info";
+    text.family(name, "gauge", "State, AS numbers and last error of a session, as labels.");
+    for (peer, [name_label, address]) in labelled.clone() {
+        let (local, remote) = (peer.local_as.to_string(), peer.peer_as.to_string());
+        let error = peer.last_error.as_deref().unwrap_or_default();
+        let numbers = [("local_as", local.as_str()), ("peer_as", remote.as_str())];
+        let [local, remote] = numbers;
+        let state = ("state", peer.state.as_str());
+        let labels = [name_label, address, local, remote, state, ("last_error", error)];
+        text.sample(name, &labels, 1);
+    }
+    let name = "voile_bfd_session_up";
+    text.family(name, "gauge", "Whether the BFD session beside a BGP session is up.");
+    for (peer, labels) in labelled {
+        if let Some(bfd) = &peer.bfd {
+            text.sample(name, &labels, u8::from(bfd == "Up"));
+        }
+    }
     text.single("voile_bgp_routes", "gauge", "Routes learned by BGP and in use.", report.routes);
+    text.single(
+        "voile_bgp_routes_refused",
+        "gauge",
+        "Routes learned by BGP that the kernel does not have; `voilectl bgp route` says why.",
+        report.routes_refused,
+    );
     text.single(
         "voile_ipam_blocks",
         "gauge",

@@ -19,4 +19,8 @@ pub(crate) struct BgpReport {
     pub(crate) blocks: Vec<String>,
     /// Routes learned and in use.
     pub(crate) routes: u64,
+    /// Of these, routes that the kernel refused.
+    pub(crate) routes_refused: u64,
+    /// How often each session was lost, in the order of the peers.
+    pub(crate) flaps: Vec<u64>,
 }

@@ -3,6 +3,7 @@
 
 mod links;
 mod passwords;
+mod queries;
 mod report;
 
 use std::{
@@ -17,7 +18,7 @@ use api::{
     AffinityState, BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, IpPool, Key, Node, Resource,
 };
 use bgp::{
-    LocalRoute, Prefix, SpeakerConfig,
+    FibOutcome, LocalRoute, Prefix, SpeakerConfig,
     driver::{FibReceiver, Handle, Options},
 };
 use felix::driver::FibEntry;
@@ -90,7 +91,7 @@ pub(crate) fn start<S: Store>(
     let conductor = Conductor {
         node_name: context.node_name.clone(),
         felix: context.felix.clone(),
-        passwords: Passwords::new(store, &context.namespace, sender.clone()),
+        passwords: Passwords::new(store.clone(), &context.namespace, sender.clone()),
         view: BgpView { links: links::read(), ..BgpView::default() },
         affinities: BTreeMap::new(),
         announced: BTreeSet::new(),
@@ -105,6 +106,8 @@ pub(crate) fn start<S: Store>(
     tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
     tasks.spawn(report::run(handle.clone(), problems, routes, report_sender));
     tasks.spawn(links::run(handle.clone(), sender));
+    let blocks = context.blocks.subscribe();
+    tasks.spawn(queries::run(store, context.node_name.clone(), handle.clone(), blocks));
     Ends { handle, report }
 }
 
@@ -325,7 +328,7 @@ impl<S: Store> Conductor<S> {
         tracing::info!(asn = %config.local_as, router_id = %config.router_id, restarting, port, "BGP speaker starts");
         let (handle, fib) = bgp::driver::spawn(config, self.listen(port))?;
         if let Some(routes) = self.routes.take() {
-            tokio::spawn(carry(fib, self.felix.clone(), routes, restarting));
+            tokio::spawn(carry(fib, self.felix.clone(), handle.clone(), routes, restarting));
         }
         self.handle.send_replace(Some(handle));
         Ok(())
@@ -376,19 +379,27 @@ fn announcements(blocks: &BTreeSet<IpNet>, local: &BTreeSet<IpAddr>) -> BTreeSet
     prefixes.filter_map(|net| Prefix::new(net.network(), net.prefix_len()).ok()).collect()
 }
 
-/// Carries routes from the speaker to felix, which alone writes them.
+/// Carries routes from the speaker to felix, which alone writes them, and back what became of them.
 async fn carry(
     mut fib: FibReceiver,
     felix: felix::driver::Handle,
+    speaker: Handle,
     count: watch::Sender<u64>,
     restarting: bool,
 ) {
     let mut known = BTreeSet::new();
     let mut sweep_at = None;
+    let mut outcomes = felix.follow_fib().await;
     loop {
         let alarm = sweep_at.unwrap_or_else(Instant::now);
         let batch = tokio::select! {
             batch = fib.recv() => batch,
+            Some(outcomes) = outcomes.recv() => {
+                let outcomes = outcomes.into_iter().filter_map(outcome).collect();
+                // The next batch tells that it has stopped.
+                let _ = speaker.fib_outcomes(outcomes);
+                continue;
+            }
             () = tokio::time::sleep_until(alarm), if sweep_at.is_some() => {
                 sweep_at = None;
                 felix.fib_synced().await;
@@ -417,6 +428,12 @@ async fn carry(
         }
         count.send_replace(u64::try_from(known.len()).unwrap_or(u64::MAX));
     }
+}
+
+fn outcome(outcome: felix::driver::FibOutcome) -> Option<FibOutcome> {
+    let felix::driver::FibOutcome { prefix, refused } = outcome;
+    let prefix = Prefix::new(prefix.network(), prefix.prefix_len()).ok()?;
+    Some(FibOutcome { prefix, refused })
 }
 
 #[cfg(test)]

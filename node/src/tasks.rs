@@ -6,7 +6,8 @@
 //! | `felix::driver` | calculation graph, nft table, route table, their netlink sockets | batches, FIB (keyed by prefix, newest wins), link and nft events | `watch<Status>` |
 //! | `bgp::driver` | the `Speaker` | frames, configuration, originated prefixes | FIB updates, events, snapshots |
 //! | `speaker_task` | peers, filters, pools and blocks of this node as last seen | API server, `sync`'s watches of pools and affinities (1024, watches wait), link events, addresses of local pods | speaker configuration, originated prefixes |
-//! | `fib` | nothing | FIB updates of the speaker | felix's route table |
+//! | `fib` | nothing | FIB updates of the speaker, felix's answers (unbounded: one for each route told) | felix's route table; what became of routes to the speaker |
+//! | `queries` | which questions were answered | `BgpQuery` objects of this node | their status; removes what is a minute old |
 //! | `repair` | what looked stale a moment ago | links, own blocks, endpoint records | releases |
 //! | `cni_server` | the unix socket, the endpoint records | `voile-cni` | endpoints to felix, addresses from `ipam` |
 //! | `status` | nothing | snapshots | `NodeNetworkState` (at most one write a second) |

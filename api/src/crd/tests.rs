@@ -8,7 +8,7 @@ use serde_json::Value;
 fn files_in_deploy_are_fresh() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/crds");
     let files = super::files();
-    assert_eq!(files.len(), 23);
+    assert_eq!(files.len(), 24);
     for (name, text) in files {
         expect_file![folder.join(name)].assert_eq(&text);
     }
@@ -51,7 +51,7 @@ fn kinds_are_unique_and_found_by_name() {
         super::all().iter().map(|crd| crd["metadata"]["name"].to_string()).collect();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 23);
+    assert_eq!(names.len(), 24);
     assert!(super::find("ippools", "projectcalico.org").is_some());
     assert!(super::find("ippools", "example.org").is_none());
 }

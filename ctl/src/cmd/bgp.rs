@@ -1,4 +1,8 @@
-//! `voilectl bgp`: sessions as every node's daemon reports them.
+//! `voilectl bgp`: sessions as every node's daemon reports them; routes and histories as it answers when asked.
+
+mod ask;
+pub mod neighbors;
+pub mod route;
 
 use std::{collections::BTreeSet, fmt::Write as _};
 

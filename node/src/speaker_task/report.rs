@@ -38,6 +38,8 @@ pub(super) async fn run(
                 problems: told.problems.clone(),
                 blocks: told.blocks.clone(),
                 routes: *routes.borrow(),
+                routes_refused: u64::try_from(snapshot.routes_refused).unwrap_or(u64::MAX),
+                flaps: snapshot.peers.iter().map(|peer| peer.flaps).collect(),
             }
         };
         report.send_if_modified(|report| {
@@ -91,6 +93,6 @@ fn status(
         installed: count(peer.prefixes_accepted),
         advertised: count(peer.prefixes_advertised),
         graceful_restart: Some(if peer.graceful_restart { "negotiated" } else { "off" }.to_owned()),
-        bfd: None,
+        bfd: peer.bfd.map(|state| state.to_string()),
     }
 }

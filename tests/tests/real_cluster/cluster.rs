@@ -75,6 +75,18 @@ impl Cluster {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Runs voilectl as the administrator; returns what it printed.
+    pub(crate) fn voilectl(&self, arguments: &[&str]) -> String {
+        let output = Command::new(built("voilectl"))
+            .args(arguments)
+            .arg("--kubeconfig")
+            .arg(self.server.kubeconfig())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     fn kubectl(&self, arguments: &[&str]) {
         self.try_kubectl(arguments)
             .unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"));

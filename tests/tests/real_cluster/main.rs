@@ -69,6 +69,8 @@ fn story() {
     let mut daemon = cluster.daemon();
     claims_a_block(&cluster);
 
+    block_is_explained(&cluster);
+
     let web = cluster.sandbox("web");
     let added = web.add().expect("ADD");
     let address = first_address(&added);
@@ -107,6 +109,22 @@ fn claims_a_block(cluster: &Cluster) {
         Ok(text) if text.starts_with("HTTP/1.1 200") => Ok(()),
         other => Err(format!("{other:?}")),
     });
+}
+
+/// The question goes through the API server, with the rights that the manifests give.
+fn block_is_explained(cluster: &Cluster) {
+    let blocks = cluster.api.list(cluster::BLOCKS);
+    let block = blocks[0].pointer("/spec/cidr").and_then(Value::as_str).unwrap();
+    wait_for("the daemon explains its block", SOON, || {
+        let text = cluster.voilectl(&["bgp", "route", block]);
+        let here = text.contains(&format!("n1: {block}"))
+            && text.contains("originated here: BEST")
+            && text.contains("block of this node");
+        if here { Ok(()) } else { Err(text) }
+    });
+    let text = cluster.voilectl(&["bgp", "neighbors", "n1"]);
+    assert!(text.contains("n1: this node has no peers"), "{text}");
+    assert!(cluster.api.list("/apis/voile.dev/v1/bgpqueries").is_empty(), "questions are left");
 }
 
 fn pods_are_annotated(cluster: &Cluster, address: IpAddr) {

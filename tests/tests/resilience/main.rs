@@ -63,6 +63,7 @@ fn sixty_deaths_cost_no_packet_no_policy_and_no_address() {
 
     sessions_return(&lab);
     new_pods_work(&lab, &cast);
+    routes_are_explained(&lab, &cast);
     nothing_leaked(&lab);
 }
 
@@ -297,6 +298,20 @@ fn new_pods_work(lab: &Lab, cast: &Cast) {
             settled(&pod, *address);
         }
     }
+}
+
+/// Every node says how it reaches a pod, and that the kernel has the route.
+fn routes_are_explained(lab: &Lab, cast: &Cast) {
+    let address = cast.servers[0].addresses[0].to_string();
+    wait_for("every node explains a route", Duration::from_secs(20), || {
+        let (clean, text) = lab.voilectl(&["bgp", "route", &address]);
+        let installed = text.matches("kernel:   installed via").count();
+        let own = text.matches("block of this node").count();
+        let all = clean && installed == NODES.len() - 1 && own == 1;
+        if all { Ok(()) } else { Err(text) }
+    });
+    let (clean, text) = lab.voilectl(&["bgp", "neighbors", NODES[0]]);
+    assert!(clean && text.contains("-> Established: received KEEPALIVE"), "{text}");
 }
 
 fn nothing_leaked(lab: &Lab) {
