@@ -454,9 +454,7 @@ impl Network {
                 }
             }
             Output::RestartComplete => self.sweep(node),
-            Output::Peer(_) | Output::BfdWatch(_) | Output::BfdForget(_) | Output::BmpReady(_) => {
-                ()
-            }
+            Output::Peer(_) | Output::BfdWatch(_) | Output::BfdForget(_) | Output::BmpReady(_) => {}
         }
     }
 
