@@ -58,6 +58,17 @@ pub(crate) fn run(args: &TestArgs) -> Result<bool> {
         }
     }
     step(&mut counts, "build", &["build", "--quiet", "--workspace", "--all-features", "--bins"])?;
+    if !args.quick {
+        let arguments = [
+            "test",
+            "--quiet",
+            "--manifest-path",
+            "bgp/fuzz/Cargo.toml",
+            "--target-dir",
+            "target/fuzz",
+        ];
+        step(&mut counts, "our decoder beside others", &arguments)?;
+    }
     tests(&mut counts, &args.rest)?;
     Ok(report(&counts))
 }

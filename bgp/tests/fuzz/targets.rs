@@ -9,8 +9,8 @@ use std::{
 };
 
 use bgp::{
-    Asn, ConnectionId, Families, LocalRoute, Output, PeerConfig, Prefix, RouterId, Speaker,
-    SpeakerConfig, State,
+    AddPathMode, Asn, ConnectionId, Families, LocalRoute, Output, PeerConfig, Prefix, RouterId,
+    Speaker, SpeakerConfig, State,
     snapshot::Usage,
     wire::{self, Open},
 };
@@ -86,6 +86,11 @@ impl Bench {
                 config.families = Families::BOTH;
                 config.next_hop_ipv6 = "fd00::1".parse().ok();
                 config.route_reflector_client = peer == 3;
+                if peer == 4 {
+                    config.add_path = AddPathMode::Both;
+                    config.long_lived_stale_time = Some(Duration::from_secs(3600));
+                    config.max_prefixes = Some(3);
+                }
                 config
             })
             .collect();
@@ -141,9 +146,32 @@ impl Bench {
     }
 
     fn open(peer: u8) -> Vec<u8> {
+        Self::open_with(peer, 0)
+    }
+
+    /// An OPEN with more capabilities, one for each bit of `more`.
+    fn open_with(peer: u8, more: u8) -> Vec<u8> {
+        const MORE: [&[u8]; 6] = [
+            // Graceful restart: before, and after a restart; forwarding preserved for IPv4 only or for both.
+            &[64, 10, 0x40, 120, 0, 1, 1, 0x80, 0, 2, 1, 0x80],
+            &[64, 6, 0xc0, 120, 0, 1, 1, 0x80],
+            // The same for an hour more.
+            &[71, 14, 0, 1, 1, 0x80, 0, 14, 16, 0, 2, 1, 0x80, 0, 14, 16],
+            // ADD-PATH both ways.
+            &[69, 8, 0, 1, 1, 3, 0, 2, 1, 3],
+            // IPv4 over IPv6.
+            &[5, 6, 0, 1, 0, 1, 0, 2],
+            // A role.
+            &[9, 1, 3],
+        ];
         let mut capabilities =
             vec![2, 26, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 2, 0, 70, 0, 6, 0, 65, 4];
         capabilities.extend(asn(peer).to_be_bytes());
+        for (bit, capability) in MORE.iter().enumerate() {
+            if more >> bit & 1 == 1 {
+                capabilities.extend_from_slice(capability);
+            }
+        }
         let mut body = vec![4];
         body.extend(u16::try_from(asn(peer)).unwrap_or(23456).to_be_bytes());
         body.extend([0, 90, 10, 0, 0, peer]);
@@ -261,6 +289,10 @@ impl Observer {
     }
 }
 
+fn first(bytes: &[u8]) -> u8 {
+    bytes.first().copied().unwrap_or(0)
+}
+
 /// A script of connections, messages, closes and time: each piece is an action.
 pub(crate) fn session(input: &[u8]) {
     let mut bench = Bench::new(3);
@@ -271,11 +303,13 @@ pub(crate) fn session(input: &[u8]) {
         let chosen = connections.get(usize::from(choice) % connections.len().max(1)).copied();
         match (action % 10, chosen) {
             (0, _) => connections.extend(bench.accept(peer).map(|connection| (peer, connection))),
-            (1, Some((peer, connection))) => bench.receive(connection, &Bench::open(peer)),
+            (1, Some((peer, connection))) => {
+                bench.receive(connection, &Bench::open_with(peer, first(rest)));
+            }
             (2, Some((_, connection))) => bench.receive(connection, &message(4, &[])),
             (3, Some((_, connection))) => bench.receive(connection, &message(2, rest)),
             (4, Some((_, connection))) => {
-                let kind = rest.first().copied().unwrap_or(0) % 7;
+                let kind = first(rest) % 7;
                 bench.receive(connection, &message(kind, rest.get(1..).unwrap_or_default()));
             }
             (5, Some((_, connection))) => bench.receive(connection, rest),
@@ -284,10 +318,14 @@ pub(crate) fn session(input: &[u8]) {
                 bench.drain();
                 connections.retain(|(_, known)| *known != connection);
             }
-            (7, _) => bench.now += Duration::from_secs(u64::from(choice)),
+            // Up to four minutes, or up to four hours: beyond every restart time.
+            (7, _) => {
+                let unit = if first(rest).is_multiple_of(2) { 1 } else { 60 };
+                bench.now += Duration::from_secs(u64::from(choice) * unit);
+            }
             (8, Some((peer, connection))) => {
                 // A whole hello at once.
-                let mut bytes = Bench::open(peer);
+                let mut bytes = Bench::open_with(peer, first(rest));
                 bytes.extend(message(4, &[]));
                 bench.receive(connection, &bytes);
             }
@@ -309,8 +347,9 @@ pub(crate) fn session(input: &[u8]) {
         bench.speaker.handle_closed(connection, "closed", bench.now);
     }
     bench.drain();
-    for _ in 0..40 {
-        bench.now += Duration::from_secs(60);
+    // Routes may live on for as long as 24 bits of seconds can say (RFC 9494 §3).
+    for seconds in [[60; 8], [1 << 23; 8]].concat() {
+        bench.now += Duration::from_secs(seconds);
         bench.speaker.handle_timeout(bench.now);
         bench.drain();
     }
