@@ -247,6 +247,8 @@ impl Task {
                 self.speaker.handle_interface_up(&interface, now());
             }
             Command::Snapshot { with_rib, reply } => {
+                // How long things have lasted is counted until now, not until the last message.
+                self.speaker.set_time(now());
                 let _ = reply.send(self.speaker.snapshot(with_rib));
             }
             Command::Explain(prefix, reply) => {

@@ -1,5 +1,7 @@
 //! The speaker described as plain data.
 
+use std::time::Instant;
+
 use super::{Speaker, history::Transition};
 use crate::{
     bfd,
@@ -10,6 +12,11 @@ use crate::{
 };
 
 impl Speaker {
+    /// Tells the time, which durations of a snapshot are counted until; otherwise that is the time of the last input. No timer fires.
+    pub const fn set_time(&mut self, now: Instant) {
+        self.now = now;
+    }
+
     /// Describes the speaker; the table only if asked for.
     pub fn snapshot(&self, with_rib: bool) -> Snapshot {
         let mut peers: Vec<_> =
