@@ -169,12 +169,7 @@ fn a_collector_hears_the_table_and_then_what_changes() {
     );
     // Nothing that is the same again.
     lab.run(60);
-    check(
-        &mut lab,
-        &expect![[r#"
-
-    "#]],
-    );
+    assert!(take(&mut lab).is_empty());
 }
 
 #[test]
