@@ -125,6 +125,27 @@ pub(crate) fn judge(
     (book, found)
 }
 
+/// What the journal and the datastore know of an address or handle that a violation names, in order.
+pub(crate) fn story(
+    violation: &Violation,
+    journal: &[(u64, Record)],
+    seen: &[Seen],
+) -> Vec<String> {
+    let text = violation.to_string();
+    let named = |word: &str| text.split([' ', ',']).any(|each| each == word);
+    let lines = journal.iter().filter(|(_, record)| named(&record.handle));
+    let lines = lines.map(|(end, record)| (*end, record.to_string()));
+    let changes = seen.iter().filter(|change| named(&change.address.to_string()));
+    let who = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "nobody".to_owned());
+    let changes = changes.map(|change| {
+        let Seen { journal, block, address, before, after } = change;
+        (*journal, format!("block {block}: {address} of {}, then of {}", who(before), who(after)))
+    });
+    let mut story: Vec<(u64, String)> = lines.chain(changes).collect();
+    story.sort_by_key(|(at, _)| *at);
+    story.into_iter().map(|(at, line)| format!("  {at} {line}")).collect()
+}
+
 /// A change of the datastore must have been asked for.
 fn changed(change: &Seen, book: &Book) -> Vec<Violation> {
     let (address, mut found) = (change.address, Vec::new());

@@ -23,7 +23,7 @@ use voile_tests::{Process, built, wait_for};
 
 use crate::{
     crowd::{self, Crowd, NODES},
-    judge::{Stored, judge},
+    judge::{Stored, judge, story},
     proxy::{Counts, Proxy},
     witness::{Witness, owners},
     worker::{NAMESPACE, Work, is_forgotten},
@@ -131,7 +131,10 @@ pub(crate) fn race(name: &str, start: Start, seed: u64) -> Result<(), String> {
         seen.len(),
         crowd.journal.len()
     );
-    let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    let told: Vec<String> = violations
+        .iter()
+        .map(|each| format!("{each}\n{}", story(each, &crowd.journal, &seen).join("\n")))
+        .collect();
     assert!(told.is_empty(), "VOILE_SEED={seed}: {} violations:\n{}", told.len(), told.join("\n"));
     assert!(
         unexplained.is_empty(),

@@ -64,8 +64,11 @@ pub(crate) fn bfd(speaker: &Speaker) {
     for session in ["v4", "v6"] {
         let peer = voile.wait_peer(session, |peer| peer["state"] != "Established");
         let history = peer["history"].as_array().unwrap();
-        let cause = "BFD session is down: control detection time expired";
-        assert!(history.iter().any(|each| each["cause"] == cause), "{peer:#}");
+        // Whoever notices first: on a busy machine the other side may, and says so.
+        let by_bfd = |each: &serde_json::Value| {
+            each["cause"].as_str().is_some_and(|cause| cause.starts_with("BFD session is down: "))
+        };
+        assert!(history.iter().any(by_bfd), "{peer:#}");
     }
     // Strict: nothing of the peer's is kept.
     voile.wait_no_route("10.2.0.0/24");
