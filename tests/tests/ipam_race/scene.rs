@@ -113,7 +113,7 @@ pub(crate) fn race(name: &str, start: Start, seed: u64) -> Result<(), String> {
     eprintln!("{name}: left for the collector: {}", left.text.lines().count() - 1);
     let unexplained: Vec<&str> =
         left.text.lines().filter(|line| !is_explained(line, &proxy)).collect();
-    check(&kubeconfig, &["--repair"]);
+    let repaired = check(&kubeconfig, &["--repair"]);
     let checked = check(&kubeconfig, &[]);
 
     let stored = runtime.block_on(stored(&store));
@@ -141,7 +141,12 @@ pub(crate) fn race(name: &str, start: Start, seed: u64) -> Result<(), String> {
         "VOILE_SEED={seed}: nodes should have ended this themselves:\n{}",
         unexplained.join("\n")
     );
-    assert_eq!(checked.text.trim(), "Check complete; found 0 problems.", "VOILE_SEED={seed}");
+    assert_eq!(
+        checked.text.trim(),
+        "Check complete; found 0 problems.",
+        "VOILE_SEED={seed}, after\n{}",
+        repaired.text
+    );
     assert_eq!(checked.code, Some(0));
     Ok(())
 }

@@ -209,7 +209,9 @@ impl Node {
                 name.and_then(|name| state.held.remove_entry(&name))
             };
             match victim {
-                Some((handle, addresses)) if random.chance(250) => {
+                // Not of a sandbox that will be forgotten: half released it would still be a pod's, and neither node nor collector
+                // takes one address of a handle and leaves the other.
+                Some((handle, addresses)) if random.chance(250) && !is_forgotten(&handle) => {
                     self.release_singly(&handle, addresses).await;
                 }
                 Some((handle, _)) => self.release(&handle).await,

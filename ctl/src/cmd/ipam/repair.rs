@@ -6,7 +6,7 @@ use anyhow::Result;
 use api::IpamConfiguration;
 use ipam::{
     Clock, UnixNanos,
-    collector::{self, Inventory, Observations, Rules},
+    collector::{self, Applied, Inventory, Observations, Rules},
 };
 use store::Store;
 
@@ -16,7 +16,7 @@ use crate::{
     output::Format,
 };
 
-/// Looks twice, releases what was wrong both times, and checks again.
+/// Looks twice, releases what was wrong both times, the same once more if that uncovered something, and checks again.
 ///
 /// # Errors
 /// Whatever the API server answers.
@@ -29,13 +29,16 @@ pub(super) async fn repair<S: Store>(context: &Context<S>) -> Result<Outcome> {
         settle: Duration::ZERO,
         spare_blocks: false,
     };
-    let now = UnixNanos(context.now.saturating_mul(1_000_000_000));
-    let first = Cluster::load(context).await?;
-    let (seen, _) = collector::plan(&view(&first), &Observations::default(), now, &rules);
-    tokio::time::sleep(BETWEEN_OBSERVATIONS).await;
-    let second = Cluster::load(context).await?;
-    let (_, plan) = collector::plan(&view(&second), &seen, now, &rules);
-    let done = collector::apply(&context.store, &plan, &Clock::new(move || now)).await;
+    let mut done = once(context, &rules).await?;
+    if !done.addresses.is_empty() {
+        // A handle whose addresses went may still count others that never came: that shows only now.
+        let more = once(context, &rules).await?;
+        done.addresses.extend(more.addresses);
+        done.blocks.extend(more.blocks);
+        done.affinities.extend(more.affinities);
+        done.handles.extend(more.handles);
+        done.errors = more.errors;
+    }
     let (cluster, findings) = Cluster::observe(context).await?;
     if let Some(file) = &context.report {
         super::report::write(context, &cluster, file).await?;
@@ -63,6 +66,17 @@ pub(super) async fn repair<S: Store>(context: &Context<S>) -> Result<Outcome> {
     outcome.finding |= !done.errors.is_empty();
     outcome.text.insert_str(0, &text);
     Ok(outcome)
+}
+
+/// Looks twice and ends what was wrong both times.
+async fn once<S: Store>(context: &Context<S>, rules: &Rules) -> Result<Applied> {
+    let now = UnixNanos(context.now.saturating_mul(1_000_000_000));
+    let first = Cluster::load(context).await?;
+    let (seen, _) = collector::plan(&view(&first), &Observations::default(), now, rules);
+    tokio::time::sleep(BETWEEN_OBSERVATIONS).await;
+    let second = Cluster::load(context).await?;
+    let (_, plan) = collector::plan(&view(&second), &seen, now, rules);
+    Ok(collector::apply(&context.store, &plan, &Clock::new(move || now)).await)
 }
 
 fn view(cluster: &Cluster) -> Inventory<'_> {
