@@ -32,6 +32,9 @@ pub(crate) const TEST: &[Program] = &[
     program("gobgpd", "gobgpd", "BGP interoperability"),
     program("/usr/sbin/bgpctl", "openbgpd", "BGP interoperability"),
     program("exabgp", "exabgp", "BGP interoperability"),
+    program("tshark", "tshark", "reading streams of BMP"),
+    program("bgpdump", "bgpdump", "reading MRT dumps"),
+    program("g++", "g++", "libFuzzer, which the fuzz targets are linked with"),
 ];
 
 /// What `cargo xtask bench bgp` measures beside our own speaker.
