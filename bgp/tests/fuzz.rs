@@ -14,6 +14,8 @@
     reason = "a test: what fails here fails it, with the reason"
 )]
 
+#[path = "fuzz/dice.rs"]
+mod dice;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/targets.rs"]

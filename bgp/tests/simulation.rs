@@ -10,6 +10,8 @@
     reason = "a test: what fails here fails it, with the reason"
 )]
 
+#[path = "fuzz/dice.rs"]
+mod dice;
 #[path = "simulation/network.rs"]
 mod network;
 #[path = "simulation/trouble.rs"]

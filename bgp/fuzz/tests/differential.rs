@@ -3,6 +3,8 @@
 //!
 //! Outside of the workspace because the two take longer to build than all of the speaker.
 
+#[path = "../../tests/fuzz/dice.rs"]
+mod dice;
 #[path = "differential/excuse.rs"]
 mod excuse;
 #[path = "differential/generate.rs"]
@@ -18,8 +20,9 @@ mod theirs;
 
 use std::{collections::BTreeSet, path::Path};
 
+use dice::Dice;
 use excuse::{Case, EXCUSES};
-use mutate::{Dice, Mutator};
+use mutate::Mutator;
 use reading::{Route, Terms, Verdict};
 
 const GENERATED: usize = 2000;

@@ -12,6 +12,8 @@ use bgp::{
 };
 use bytes::Bytes;
 
+use crate::dice::Dice;
+
 /// Who talks to whom. Everybody is in one AS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Topology {
@@ -105,23 +107,6 @@ struct Node {
     wake: Option<Instant>,
     originated: BTreeSet<Prefix>,
     fib: BTreeMap<Prefix, Vec<IpAddr>>,
-}
-
-/// Random numbers that every platform computes alike (splitmix64).
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(sides).unwrap()).unwrap()
-    }
 }
 
 pub(crate) struct Network {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::network::{Dice, Network};
+use crate::{dice::Dice, network::Network};
 
 pub(crate) struct Trouble {
     dice: Dice,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
-    mutate::Dice,
+    dice::Dice,
     ours::{OUR_AS, THEIR_AS, put_route},
     reading::{Route, Terms},
 };
