@@ -135,6 +135,7 @@ pub fn spawn(config: SpeakerConfig, options: Options) -> Result<(Handle, FibRece
         neighbours,
         buffer: vec![0; task::READ],
         handled: 0,
+        busy: false,
     };
     tokio::spawn(task.run());
     Ok((Handle::new(commands, events), fib_receiver))

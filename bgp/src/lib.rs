@@ -51,7 +51,7 @@ pub use self::{
     session::State,
     speaker::{
         BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibUpdate, InterfaceDown,
-        LocalRoute, Output, PeerEvent, Shutdown, Speaker,
+        LocalRoute, Output, PeerEvent, Shutdown, Slice, Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

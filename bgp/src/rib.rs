@@ -8,6 +8,7 @@ mod next_hops;
 mod path;
 mod slot;
 mod sources;
+mod walk;
 
 use std::{collections::VecDeque, hash::BuildHasher};
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
     next_hops::NextHopSet,
     path::{Path, PathKey, Rejection},
     sources::{Count, Source},
+    walk::{Retire, Review, Task},
 };
 use self::{
     next_hops::{NextHopSetId, NextHopSets},
@@ -29,7 +31,7 @@ use crate::{
     index::{Found, Index},
     prefetch::prefetch,
     speaker::FibNextHop,
-    types::{Families, Prefix},
+    types::{Family, Prefix},
     wire::Item,
 };
 
@@ -83,6 +85,8 @@ pub(crate) struct Rib {
     slots: Slots,
     free: Vec<SlotId>,
     dirty: VecDeque<SlotId>,
+    /// From here on all slots are to be decided about again.
+    recheck: Option<usize>,
     sources: Sources,
     next_hop_sets: NextHopSets,
     /// Neighbouring prefixes mostly share their attributes.
@@ -113,6 +117,7 @@ impl Rib {
             slots: Slots::default(),
             free: Vec::new(),
             dirty: VecDeque::new(),
+            recheck: None,
             sources: Sources::default(),
             next_hop_sets: NextHopSets::new(),
             recent_next_hop: None,
@@ -153,6 +158,13 @@ impl Rib {
 
     pub(crate) fn count(&self, peer: PeerId) -> Count {
         self.sources.count(peer)
+    }
+
+    /// A path came or went. One that a walk will remove was counted when that was ordered.
+    fn tally(&mut self, family: Family, path: &Path, present: bool) {
+        if let Some(stale) = self.fate(family, path) {
+            self.sources.count_path(family, path, stale, present);
+        }
     }
 
     /// Returns how many prefixes there are.
@@ -224,8 +236,9 @@ impl Rib {
     }
 
     /// Stores a path of a prefix that was looked up.
-    pub(crate) fn insert_at(&mut self, Lookup { item, hash }: Lookup, path: Path) {
+    pub(crate) fn insert_at(&mut self, Lookup { item, hash }: Lookup, mut path: Path) {
         let prefix = item.prefix;
+        path.set_epoch(self.sources.epoch(path.key.source));
         self.index.reserve();
         let found = self.index.find(hash, |id| self.prefix(SlotId(id)) == Some(prefix));
         let (id, replaced) = match found {
@@ -241,21 +254,21 @@ impl Rib {
             }
         };
         self.note_path(path.key, prefix);
-        self.sources.count_path(&path, true);
-        match &replaced {
-            Some(replaced) => {
-                self.sources.count_path(replaced, false);
-                if replaced.received != path.received || replaced.accepted() != path.accepted() {
-                    self.dropped = self.dropped.saturating_add(1);
-                }
+        let family = prefix.family();
+        self.tally(family, &path, true);
+        let Some(replaced) = replaced else {
+            if self.sources.add_slot(path.key.source, id) {
+                self.shorten_list(path.key.source);
             }
-            None => {
-                if self.sources.add_slot(path.key.source, id) {
-                    self.visit(path.key.source, |_, _| ());
-                }
-            }
+            return self.mark(id);
+        };
+        self.tally(family, &replaced, false);
+        let accepts_alike = replaced.accepted() == path.accepted();
+        if replaced.received != path.received || !accepts_alike {
+            self.dropped = self.dropped.saturating_add(1);
         }
-        if replaced.is_none_or(|replaced| !replaced.decides_like(&path)) {
+        // One that was on its way out may have been decided without.
+        if !accepts_alike || self.fate(family, &replaced) != Some(false) {
             self.mark(id);
         }
     }
@@ -283,29 +296,23 @@ impl Rib {
     }
 
     fn remove_in(&mut self, id: SlotId, key: PathKey) {
-        if let Some(removed) = self.slot_mut(id).and_then(|slot| slot.remove(key)) {
-            self.sources.count_path(&removed, false);
-            self.dropped = self.dropped.saturating_add(1);
-            if let Some(prefix) = self.prefix(id) {
-                self.note_path(key, prefix);
-            }
-            self.mark(id);
-        }
+        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(removed) = slot.remove(key) else { return };
+        let prefix = slot.prefix;
+        self.tally(prefix.family(), &removed, false);
+        self.dropped = self.dropped.saturating_add(1);
+        self.note_path(key, prefix);
+        self.mark(id);
     }
 
-    /// Looks at every slot with paths of a source, in order, and forgets those that have none (any more).
-    fn visit(&mut self, source: PeerId, mut visit: impl FnMut(&mut Self, SlotId)) {
+    fn has_path_of(&self, id: SlotId, source: PeerId) -> bool {
+        self.paths(id).iter().any(|path| path.key.source == source)
+    }
+
+    /// Forgets the slots that have no path of a source any more, and the second mention of others.
+    fn shorten_list(&mut self, source: PeerId) {
         let mut slots = self.sources.take_slots(source);
-        let has_path = |rib: &Self, id: &SlotId| {
-            rib.slot(*id).is_some_and(|slot| slot.paths().iter().any(|p| p.key.source == source))
-        };
-        slots.retain(|id| {
-            if !has_path(self, id) {
-                return false;
-            }
-            visit(self, *id);
-            has_path(self, id)
-        });
+        slots.retain(|id| self.has_path_of(*id, source));
         self.sources.put_slots(source, slots);
     }
 
@@ -325,52 +332,6 @@ impl Rib {
         (first..end).filter_map(|index| u32::try_from(index).ok().map(SlotId))
     }
 
-    /// Removes all paths of a source in these families; only the stale ones if asked so.
-    pub(crate) fn remove_all(&mut self, source: PeerId, families: Families, only_stale: bool) {
-        let Count { received, stale, .. } = self.count(source);
-        if families.is_empty() || received == 0 || only_stale && stale == 0 {
-            return;
-        }
-        let matches = |path: &&Path| path.key.source == source && (path.stale || !only_stale);
-        self.visit(source, |rib, id| {
-            if rib.prefix(id).is_none_or(|prefix| !families.contains(prefix.family())) {
-                return;
-            }
-            while let Some(path) = rib.slot(id).and_then(|slot| slot.paths().iter().find(matches)) {
-                rib.remove_in(id, path.key);
-            }
-        });
-    }
-
-    /// Marks all paths of a source in these families as stale.
-    pub(crate) fn mark_stale(&mut self, source: PeerId, families: Families) {
-        let Count { received, stale, .. } = self.count(source);
-        if families.is_empty() || received == stale {
-            return;
-        }
-        let mut marked: usize = 0;
-        self.visit(source, |rib, id| {
-            if let Some(slot) = rib.slot_mut(id)
-                && families.contains(slot.prefix.family())
-            {
-                marked = marked.saturating_add(slot.mark_stale(|path| path.key.source == source));
-            }
-        });
-        self.sources.add_stale(source, marked);
-    }
-
-    /// Lists the paths of a source.
-    pub(crate) fn paths_of(&mut self, source: PeerId) -> Vec<(Prefix, Path)> {
-        let mut all = Vec::new();
-        self.visit(source, |rib, id| {
-            if let Some(slot) = rib.slot(id) {
-                let own = slot.paths().iter().filter(|path| path.key.source == source);
-                all.extend(own.map(|path| (slot.prefix, *path)));
-            }
-        });
-        all
-    }
-
     /// Replaces the networks that cannot be reached and looks at everything again.
     pub(crate) fn set_unreachable(&mut self, networks: Vec<Prefix>) {
         if self.unreachable != networks {
@@ -380,15 +341,13 @@ impl Rib {
     }
 
     /// Decides everything again.
-    pub(crate) fn mark_all(&mut self) {
-        for id in self.all() {
-            self.mark(id);
-        }
+    pub(crate) const fn mark_all(&mut self) {
+        self.recheck = Some(0);
     }
 
-    /// Says whether decisions are due.
+    /// Says whether decisions are due, or will be because of walks.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.recheck.is_some() || self.is_walking()
     }
 
     /// Takes up to `limit` slots whose paths changed.
@@ -399,7 +358,22 @@ impl Rib {
                 slot.set_dirty(false);
             }
         }
-        taken
+        match self.recheck {
+            // Not together: no slot is to be twice in one batch.
+            Some(next) if taken.is_empty() => {
+                let end = next.saturating_add(limit);
+                self.recheck = (end < self.slots.len()).then_some(end);
+                self.range(next, limit).collect()
+            }
+            _ => taken,
+        }
+    }
+
+    /// Throws away what is due.
+    pub(crate) fn forget_dirty(&mut self) {
+        self.recheck = None;
+        self.sources.forget_walks();
+        self.take_dirty(usize::MAX);
     }
 
     /// Decides about one slot.
@@ -409,7 +383,7 @@ impl Rib {
             [] => (None, None),
             [only] => {
                 let only = *only;
-                match self.usable(&only, interner) {
+                match self.usable(slot.prefix.family(), &only, interner) {
                     Some(set) => (Some(0), self.only_next_hop(&only, set)),
                     None => (None, None),
                 }
@@ -439,8 +413,14 @@ impl Rib {
     }
 
     /// Returns the attributes of a path that may be used.
-    fn usable<'a>(&self, path: &Path, interner: &'a Interner) -> Option<&'a AttrSet> {
+    fn usable<'a>(
+        &self,
+        family: Family,
+        path: &Path,
+        interner: &'a Interner,
+    ) -> Option<&'a AttrSet> {
         let set = interner.get(path.accepted().ok()?)?;
+        self.fate(family, path)?;
         self.is_reachable(set).then_some(set)
     }
 
@@ -450,8 +430,9 @@ impl Rib {
     }
 
     fn candidates_in<'a>(&self, slot: &Slot, interner: &'a Interner) -> Vec<Candidate<'a>> {
+        let family = slot.prefix.family();
         let candidates = slot.paths().iter().enumerate().filter_map(|(index, path)| {
-            let attributes = self.usable(path, interner)?;
+            let attributes = self.usable(family, path, interner)?;
             let from = self.source(path.key.source)?.origination;
             Some(Candidate { attributes, from, index, path_id: path.key.path_id })
         });
@@ -545,8 +526,10 @@ impl Rib {
         id: SlotId,
         interner: &'a Interner,
     ) -> impl Iterator<Item = &'a Path> {
-        let paths = self.slot(id).map(Slot::paths).unwrap_or_default();
-        paths.iter().filter(|path| self.usable(path, interner).is_some())
+        let slot = self.slot(id);
+        let paths = slot.map(Slot::paths).unwrap_or_default();
+        let family = slot.map_or(Family::Ipv4, |slot| slot.prefix.family());
+        paths.iter().filter(move |path| self.usable(family, path, interner).is_some())
     }
 
     /// Gives the slots back that hold nothing any more; every group has seen that.

@@ -25,6 +25,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -34,7 +35,7 @@ use std::{
 
 pub use self::output::{
     BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibUpdate, InterfaceDown,
-    LocalRoute, Output, PeerEvent, Shutdown,
+    LocalRoute, Output, PeerEvent, Shutdown, Slice,
 };
 use self::{fib::Fib, peer::Peer, restart::Restart};
 use crate::{
@@ -49,6 +50,9 @@ use crate::{
     update_group::{Limits, Sender, Senders, UpdateGroup},
     watched::Watched,
 };
+
+/// How many prefixes are worked on before outputs are handed out again.
+const SLICE: usize = 8192;
 
 /// A BGP speaker.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ pub struct Speaker {
     interner: Interner,
     groups: Vec<UpdateGroup>,
     limits: Limits,
+    slice: usize,
     senders: Senders,
     restart: Option<Restart>,
     fib: Fib,
@@ -104,6 +109,7 @@ impl Speaker {
             interner: Interner::default(),
             groups: Vec::new(),
             limits: Limits::default(),
+            slice: SLICE,
             senders: Senders::new(),
             restart: config.restarting.then(|| Restart::new(&config, now)),
             fib: Fib::default(),
@@ -156,7 +162,7 @@ impl Speaker {
     /// Announces a prefix from now on, or changes what is attached to it.
     pub fn originate(&mut self, prefix: Prefix, route: LocalRoute) {
         let set = self.interner.intern(&route.into_attributes());
-        self.rib.insert(prefix, Path::new(PeerId::LOCAL.into(), set, Ok(set), false));
+        self.rib.insert(prefix, Path::new(PeerId::LOCAL.into(), set, Ok(set)));
         self.note_own_route(prefix);
     }
 

@@ -23,7 +23,7 @@ use super::{
     listener::Listeners,
     refused::RefusedSegments,
 };
-use crate::{ConnectRequest, ConnectionId, Output, PeerEvent, Shutdown, Speaker};
+use crate::{ConnectRequest, ConnectionId, Output, PeerEvent, Shutdown, Slice, Speaker};
 
 /// Bytes taken from the kernel at once.
 pub(super) const READ: usize = 256 << 10;
@@ -35,6 +35,8 @@ const TURN: usize = 1 << 20;
 const BATCH: usize = 256;
 /// The same, in bytes: some milliseconds of work. Few enough for keepalives not to wait, many enough to be packed.
 const SLICE: usize = 512 << 10;
+/// Slices of the speaker's work before inputs and timers are looked at again: about what the most input at once asks for.
+const SLICES: usize = 16;
 /// How long peers may take to read the farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,8 @@ pub(super) struct Task {
     pub(super) buffer: Vec<u8>,
     /// Bytes handled since outputs were looked at.
     pub(super) handled: usize,
+    /// The speaker has more to work on.
+    pub(super) busy: bool,
 }
 
 fn now() -> Instant {
@@ -111,6 +115,7 @@ impl Task {
                     }
                 },
                 () = sleep => (),
+                () = tokio::task::yield_now(), if self.busy => (),
                 Some(_) = self.farewells.join_next() => (),
             }
             let time = now();
@@ -290,23 +295,33 @@ impl Task {
 
     fn drain_outputs(&mut self) {
         self.handled = 0;
-        while let Some(output) = self.speaker.poll_output() {
-            match output {
-                Output::Connect(request) => self.connect(request),
-                Output::TransmitReady(connection) => self.transmit(connection),
-                Output::Close { connection, last } => self.close(connection, last),
-                Output::Fib(update) => self.fib.update(update),
-                Output::Peer(event) => {
-                    tracing::info!(peer = %event.peer, address = %event.address, from = %event.from,
-                        to = %event.to, cause = %event.cause, "session changed");
-                    // Nobody may be listening.
-                    let _ = self.events.send(event);
-                }
-                Output::BmpReady(collector) => self.sinks.ready(collector),
-                Output::BfdWatch(session) => self.bfd.watch(session),
-                Output::BfdForget(peer) => self.bfd.forget(peer),
-                Output::RestartComplete => self.fib.complete(),
+        let mut worked: usize = 0;
+        self.busy = loop {
+            match self.speaker.poll_slice() {
+                Slice::Output(output) => self.handle_output(output),
+                Slice::Idle => break false,
+                Slice::Worked if worked >= SLICES => break true,
+                Slice::Worked => worked = worked.saturating_add(1),
             }
+        };
+    }
+
+    fn handle_output(&mut self, output: Output) {
+        match output {
+            Output::Connect(request) => self.connect(request),
+            Output::TransmitReady(connection) => self.transmit(connection),
+            Output::Close { connection, last } => self.close(connection, last),
+            Output::Fib(update) => self.fib.update(update),
+            Output::Peer(event) => {
+                tracing::info!(peer = %event.peer, address = %event.address, from = %event.from,
+                    to = %event.to, cause = %event.cause, "session changed");
+                // Nobody may be listening.
+                let _ = self.events.send(event);
+            }
+            Output::BmpReady(collector) => self.sinks.ready(collector),
+            Output::BfdWatch(session) => self.bfd.watch(session),
+            Output::BfdForget(peer) => self.bfd.forget(peer),
+            Output::RestartComplete => self.fib.complete(),
         }
     }
 

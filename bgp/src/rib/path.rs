@@ -30,6 +30,28 @@ impl From<PeerId> for PathKey {
     }
 }
 
+/// It outlived what it was learned in.
+const STALE: u8 = 0x80;
+
+/// When a path was written, or what its peer is told to lose was ordered. Counts per source, and goes round: two of them
+/// are compared only while they are close.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Epoch(u8);
+
+impl Epoch {
+    /// Fewer than this lie between any two that are compared.
+    pub(super) const REACH: usize = 32;
+
+    pub(super) const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1) & !STALE)
+    }
+
+    pub(super) const fn is_before(self, other: Self) -> bool {
+        let ahead = other.0.wrapping_sub(self.0) & !STALE;
+        ahead != 0 && ahead < STALE / 2
+    }
+}
+
 /// A path as received, and what import policy made of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
@@ -37,20 +59,38 @@ pub(crate) struct Path {
     pub(crate) received: AttrId,
     accepted: Option<AttrId>,
     rejection: Option<Rejection>,
-    pub(crate) stale: bool,
+    /// [`STALE`], and when it was written.
+    marks: u8,
     /// Our name for the path towards ADD-PATH peers; unique in its slot and kept as long as the path lives.
     pub(super) local_id: u16,
 }
 
 impl Path {
-    pub(crate) fn new(
-        key: PathKey,
-        received: AttrId,
-        accepted: Result<AttrId, Rejection>,
-        stale: bool,
-    ) -> Self {
+    pub(crate) fn new(key: PathKey, received: AttrId, accepted: Result<AttrId, Rejection>) -> Self {
         let (accepted, rejection) = (accepted.ok(), accepted.err());
-        Self { key, received, accepted, rejection, stale, local_id: 0 }
+        Self { key, received, accepted, rejection, marks: 0, local_id: 0 }
+    }
+
+    /// What was written last; walks that are under way know better (see [`super::Rib::fate`]).
+    pub(super) const fn is_stale(&self) -> bool {
+        self.marks & STALE != 0
+    }
+
+    pub(super) const fn set_stale(&mut self, stale: bool) {
+        self.marks = if stale { self.marks | STALE } else { self.marks & !STALE };
+    }
+
+    pub(super) const fn epoch(&self) -> Epoch {
+        Epoch(self.marks & !STALE)
+    }
+
+    pub(super) const fn set_epoch(&mut self, epoch: Epoch) {
+        self.marks = self.marks & STALE | epoch.0;
+    }
+
+    /// Takes another verdict of import policy.
+    pub(super) fn set_accepted(&mut self, accepted: Result<AttrId, Rejection>) {
+        (self.accepted, self.rejection) = (accepted.ok(), accepted.err());
     }
 
     /// Returns the attributes after import policy.
@@ -60,11 +100,6 @@ impl Path {
 
     pub(crate) fn local_id(&self) -> u32 {
         u32::from(self.local_id)
-    }
-
-    /// Says whether a decision and whoever hears of it would not see the difference.
-    pub(super) fn decides_like(&self, other: &Self) -> bool {
-        self.accepted == other.accepted && self.stale == other.stale
     }
 }
 

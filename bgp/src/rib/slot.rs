@@ -3,9 +3,9 @@
 use super::{
     SlotId,
     next_hops::NextHopSetId,
-    path::{Path, PathKey, Paths},
+    path::{Path, PathKey, Paths, Rejection},
 };
-use crate::types::Prefix;
+use crate::{attr::AttrId, types::Prefix};
 
 /// A decision is due.
 const DIRTY: u8 = 1;
@@ -51,6 +51,11 @@ impl Slot {
         self.paths.as_slice()
     }
 
+    /// To change nothing that a decision looks at.
+    pub(super) fn paths_mut(&mut self) -> &mut [Path] {
+        self.paths.as_mut_slice()
+    }
+
     /// Returns the path that peers are told.
     pub(super) fn chosen(&self) -> Option<&Path> {
         self.paths().first().filter(|_| self.has(CHOSEN))
@@ -80,10 +85,23 @@ impl Slot {
         self.paths.remove(index)
     }
 
-    /// Marks the fresh paths among these as stale; returns how many.
-    pub(super) fn mark_stale(&mut self, matches: impl Fn(&Path) -> bool) -> usize {
-        let paths = self.paths.as_mut_slice().iter_mut();
-        paths.filter(|path| !path.stale && matches(path)).map(|path| path.stale = true).count()
+    /// Replaces what import policy said about a path; returns the path as it was, if that is news.
+    pub(super) fn revise(
+        &mut self,
+        key: PathKey,
+        accepted: Result<AttrId, Rejection>,
+    ) -> Option<Path> {
+        let index = self.paths.find(key)?;
+        let path = self.paths.as_mut_slice().get_mut(index)?;
+        let before = *path;
+        if before.accepted() == accepted {
+            return None;
+        }
+        path.set_accepted(accepted);
+        if index == 0 && self.has(CHOSEN) {
+            self.set(TOUCHED, true);
+        }
+        Some(before)
     }
 
     /// Takes the outcome of a decision: this path, or none, is chosen. Returns whether that is news.

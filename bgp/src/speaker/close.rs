@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{ConnectionId, Output, PeerEvent, Speaker};
 use crate::{
     bmp::DownReason,
-    rib::PeerId,
+    rib::{PeerId, Retire},
     session::{Negotiated, State},
     types::{Families, Family},
     wire::{Cease, Kind, Notification},
@@ -155,9 +155,8 @@ impl Speaker {
         // refresh only asked to hear a valid route again.
         let spared: Families = peer.long_lived.keys().copied().collect();
         let flushed = families.without(spared).without(refreshing);
-        self.rib.remove_all(id, Families::BOTH.without(families), false);
-        self.rib.remove_all(id, flushed, true);
-        self.rib.mark_stale(id, families);
+        let remove = Families::BOTH.without(families);
+        self.retire(id, Retire { remove, remove_stale: flushed, mark_stale: families });
     }
 
     fn plan_retry(

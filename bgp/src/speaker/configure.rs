@@ -10,7 +10,7 @@ use super::{InterfaceDown, Output, Shutdown, Speaker, close::Loss, peer::Peer};
 use crate::{
     config::{PeerConfig, SpeakerConfig},
     decision::Multipath,
-    rib::{PeerId, Source},
+    rib::{PeerId, Retire, Source, Task},
     types::{Families, Prefix},
     wire::{Cease, Notification},
 };
@@ -98,7 +98,7 @@ impl Speaker {
     pub(super) fn remove_peer(&mut self, id: PeerId) {
         let cease = Notification::cease(Cease::PeerDeconfigured);
         self.end_sessions(id, &cease, "removed from the configuration");
-        self.rib.remove_all(id, Families::BOTH, false);
+        self.retire(id, Retire::ALL);
         if let Some(peer) = self.peers.remove(&id) {
             self.free_peers.push(id);
             self.by_address.remove(&(peer.config.address, id));
@@ -150,7 +150,7 @@ impl Speaker {
                 (Notification::cease(Cease::OtherConfigurationChange), "configuration changed")
             };
             self.end_sessions(id, &cease, cause);
-            self.rib.remove_all(id, Families::BOTH, false);
+            self.retire(id, Retire::ALL);
             let at = self.now + self.random.up_to(SPREAD);
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.retry_at = (!new.passive && !new.shutdown).then_some(at);
@@ -169,7 +169,7 @@ impl Speaker {
             || new.enforce_first_as != old.enforce_first_as
             || new.graceful_shutdown != old.graceful_shutdown
         {
-            self.reimport(id);
+            self.order(id, Task::Reimport);
         }
         if new.route_reflector_client != old.route_reflector_client {
             // Who may hear this peer's routes changed for everybody.
@@ -298,7 +298,7 @@ impl Speaker {
             peer.retry_at = None;
         }
         // Nothing that is pending is told any more.
-        self.rib.take_dirty(usize::MAX);
+        self.rib.forget_dirty();
         self.groups.clear();
     }
 }

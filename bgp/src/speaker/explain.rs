@@ -33,7 +33,10 @@ impl Speaker {
             .paths
             .iter()
             .enumerate()
-            .map(|(index, path)| (index, self.explain_path(index, path, &entry, &ranking)))
+            .filter_map(|(index, path)| {
+                let path = self.explain_path(index, path, &entry, &ranking)?;
+                Some((index, path))
+            })
             .collect();
         numbered.sort_by_cached_key(|(index, path)| {
             let rank = ranking.iter().position(|(ranked, _)| ranked == index);
@@ -47,6 +50,9 @@ impl Speaker {
             self.explain_export(*peer, id, &entry, &order, &mut announcements);
         }
         announcements.sort_by(|a, b| (&a.peer, a.path).cmp(&(&b.peer, b.path)));
+        if paths.is_empty() {
+            return None;
+        }
         let fib = self.explain_fib(&entry, &paths);
         Some(RouteExplanation { prefix: *prefix, paths, announcements, fib })
     }
@@ -105,21 +111,23 @@ impl Speaker {
         path: &Path,
         entry: &Entry<'_>,
         ranking: &Ranking,
-    ) -> PathExplanation {
+    ) -> Option<PathExplanation> {
+        // What is on its way out is gone.
+        let stale = self.rib.fate(entry.prefix.family(), path)?;
         let received = self.interner.attributes(path.received);
         let accepted = path.accepted().ok().map(|set| self.interner.attributes(set));
         let rank = ranking.iter().find(|(ranked, _)| *ranked == index);
-        PathExplanation {
+        Some(PathExplanation {
             peer: self.name_of(path.key.source),
             address: self.peers.get(&path.key.source).map(|peer| peer.config.address),
             path_id: path.key.path_id,
             import: self.import_reason(path, &entry.prefix, &received, accepted.as_ref()),
             accepted,
             received,
-            stale: path.stale,
+            stale,
             usage: usage(index, path, entry.decision.as_ref()),
             rank: rank.map(|(_, rank)| rank.clone()),
-        }
+        })
     }
 
     fn import_reason(

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use bytes::Bytes;
 
-use super::{ConnectionId, FibUpdate, Output, Speaker};
+use super::{ConnectionId, FibUpdate, Output, Slice, Speaker};
 use crate::{
     rib::{PeerId, SlotId},
     types::Families,
@@ -12,28 +12,41 @@ use crate::{
     wire::Kind,
 };
 
-/// How many prefixes are decided about before outputs are handed out again.
-const SLICE: usize = 8192;
-
 impl Speaker {
     /// Returns the next thing to do. Never ask again before the last answer was `None` and then give new input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        while self.outputs.is_empty() && self.wants_to_work() {
-            self.work();
+        loop {
+            match self.poll_slice() {
+                Slice::Output(output) => return Some(output),
+                Slice::Worked => (),
+                Slice::Idle => return None,
+            }
         }
-        self.outputs.pop_front()
     }
 
-    /// A restart chooses and announces nothing before it knows enough (RFC 4724 §4.1).
-    fn wants_to_work(&self) -> bool {
-        let due = self.rib.is_dirty() || self.groups.iter().any(UpdateGroup::wants_flush);
-        due && self.restart.is_none()
+    /// Like [`Speaker::poll_output`], but returns after each slice of work: a loss of a million routes is many of them, and
+    /// input may be given between any two.
+    pub fn poll_slice(&mut self) -> Slice {
+        if let Some(output) = self.outputs.pop_front() {
+            return Slice::Output(output);
+        }
+        let walks = self.rib.is_walking();
+        if walks {
+            self.walk_on();
+        }
+        // A restart chooses and announces nothing before it knows enough (RFC 4724 §4.1).
+        let decides = self.restart.is_none()
+            && (self.rib.is_dirty() || self.groups.iter().any(UpdateGroup::wants_flush));
+        if decides {
+            self.work();
+        }
+        if walks || decides { Slice::Worked } else { Slice::Idle }
     }
 
     fn work(&mut self) {
         let remembered = self.groups.iter().flat_map(UpdateGroup::sets);
         self.rib.sweep(&mut self.interner, remembered);
-        let paths = self.rib.take_dirty(SLICE);
+        let paths = self.rib.take_dirty(self.slice);
         let mut chosen: Vec<SlotId> = Vec::with_capacity(paths.len());
         for id in &paths {
             let outcome = self.rib.update(*id, &self.interner);

@@ -168,7 +168,7 @@ impl Speaker {
                     shared = Some(accepted);
                 }
                 let key = PathKey { source: importer.id, path_id };
-                self.rib.insert_at(*lookup, Path::new(key, set, accepted, false));
+                self.rib.insert_at(*lookup, Path::new(key, set, accepted));
             }
         }
         self.lookups = lookups;
@@ -303,19 +303,20 @@ impl Speaker {
         }
     }
 
-    /// Runs import policy again over what a peer sent.
-    pub(super) fn reimport(&mut self, id: PeerId) {
+    /// Runs import policy again over paths that a peer sent.
+    pub(super) fn reimport(&mut self, id: PeerId, paths: &[(Prefix, Path)]) {
         let Some(importer) = self.importer(id) else { return };
         let peer = self.peers.get(&id);
         let long_lived: Families =
             peer.iter().flat_map(|peer| peer.long_lived.keys().copied()).collect();
-        for (prefix, path) in self.rib.paths_of(id) {
+        for (prefix, path) in paths {
             let attributes = self.interner.attributes(path.received);
-            let mut accepted = self.accept(&importer, &prefix, path.received, &attributes);
-            if path.stale && long_lived.contains(prefix.family()) {
+            let mut accepted = self.accept(&importer, prefix, path.received, &attributes);
+            let is_stale = self.rib.fate(prefix.family(), path) == Some(true);
+            if is_stale && long_lived.contains(prefix.family()) {
                 accepted = self.mark_long_lived(accepted);
             }
-            self.rib.insert(prefix, Path::new(path.key, path.received, accepted, path.stale));
+            self.rib.revise(prefix, path.key, accepted);
         }
     }
 }

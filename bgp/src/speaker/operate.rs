@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use super::Speaker;
 use crate::{
-    rib::PeerId,
-    types::Families,
+    rib::{PeerId, Retire},
     wire::{Cease, Notification, Refresh, encode_route_refresh},
 };
 
@@ -21,7 +20,7 @@ impl Speaker {
         let Some(id) = self.peer_named(peer) else { return false };
         let cease = Notification::shutdown(Cease::AdministrativeReset, text);
         self.end_sessions(id, &cease, "reset by the operator");
-        self.rib.remove_all(id, Families::BOTH, false);
+        self.retire(id, Retire::ALL);
         if let Some(peer) = self.peers.get_mut(&id) {
             let active = !peer.config.passive && !peer.config.shutdown;
             peer.retry_at = active.then_some(now);

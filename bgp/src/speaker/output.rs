@@ -47,6 +47,17 @@ pub enum Output {
     RestartComplete,
 }
 
+/// What came of asking for a slice of work.
+#[derive(Clone, Debug)]
+pub enum Slice {
+    /// There is something to do.
+    Output(Output),
+    /// Nothing yet; there may be more work.
+    Worked,
+    /// Nothing, and nothing is left to be worked on.
+    Idle,
+}
+
 /// A path to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BfdSession {

@@ -6,7 +6,7 @@ use super::{ConnectionId, Speaker, close::Loss};
 use crate::{
     config::PeerConfig,
     decision::Origination,
-    rib::{PeerId, Source},
+    rib::{PeerId, Retire, Source},
     session::{Failure, Step},
     types::{Asn, Families},
     update_group::Sender,
@@ -173,7 +173,7 @@ impl Speaker {
         peer.long_lived.retain(|family, _| waiting.contains(*family));
         peer.near_limit = false;
         peer.stale_until = (!waiting.is_empty()).then(|| now + config.stale_time);
-        self.rib.remove_all(id, stale.without(waiting), true);
+        self.retire(id, Retire::stale(stale.without(waiting)));
         let peer_type = config.peer_type(self.config.local_as);
         let origination = Origination {
             peer_type: Some(peer_type),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Speaker;
 use crate::{
     attr::{AttrId, Community},
-    rib::{Path, PeerId, Rejection},
-    types::{Families, Family},
+    rib::{Path, PeerId, Rejection, Retire, Task},
+    types::{Families, Family, Prefix},
     wire::Refresh,
 };
 
@@ -32,23 +32,24 @@ impl Speaker {
         let longer: Families = peer.long_lived.keys().copied().collect();
         let gone = peer.stale.without(longer);
         peer.stale = peer.stale.and(longer);
-        self.rib.remove_all(id, gone, true);
+        self.retire(id, Retire::stale(gone));
         if !begins.is_empty() {
-            self.begin_long_lived(id, begins.into_iter().collect());
+            self.order(id, Task::BeginLongLived(begins.into_iter().collect()));
         }
     }
 
     /// RFC 9494 §4.2: marked, and without those that must not live on.
-    fn begin_long_lived(&mut self, id: PeerId, families: Families) {
-        for (prefix, path) in self.rib.paths_of(id) {
-            if !path.stale || !families.contains(prefix.family()) {
+    pub(super) fn begin_long_lived(&mut self, families: Families, paths: &[(Prefix, Path)]) {
+        for (prefix, path) in paths {
+            let family = prefix.family();
+            if !families.contains(family) || self.rib.fate(family, path) != Some(true) {
                 continue;
             }
             if self.interner.attributes(path.received).has(Community::NO_LLGR) {
-                self.rib.remove(&prefix, path.key);
+                self.rib.remove(prefix, path.key);
             } else {
                 let accepted = self.mark_long_lived(path.accepted());
-                self.rib.insert(prefix, Path::new(path.key, path.received, accepted, path.stale));
+                self.rib.revise(prefix, path.key, accepted);
             }
         }
     }
@@ -76,7 +77,7 @@ impl Speaker {
         if peer.stale.is_empty() {
             peer.stale_until = None;
         }
-        self.rib.remove_all(id, over, true);
+        self.retire(id, Retire::stale(over));
     }
 
     /// The peer has sent everything: what is still stale is gone (RFC 4724 §4.2).
@@ -89,7 +90,7 @@ impl Speaker {
             if peer.stale.is_empty() {
                 peer.stale_until = None;
             }
-            self.rib.remove_all(id, Families::from_iter([family]), true);
+            self.retire(id, Retire::stale(Families::from_iter([family])));
         }
     }
 
@@ -124,7 +125,8 @@ impl Speaker {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.refreshing.insert(family);
         peer.refresh_until = Some(until);
-        self.rib.mark_stale(id, Families::from_iter([family]));
+        let mark_stale = Families::from_iter([family]);
+        self.retire(id, Retire { mark_stale, ..Retire::default() });
     }
 
     fn end_refresh(&mut self, id: PeerId, families: Families) {
@@ -133,7 +135,7 @@ impl Speaker {
         if peer.refreshing.is_empty() {
             peer.refresh_until = None;
         }
-        self.rib.remove_all(id, families, true);
+        self.retire(id, Retire::stale(families));
     }
 
     pub(super) fn refresh_timeout(&mut self, id: PeerId) {

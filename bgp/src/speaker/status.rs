@@ -23,7 +23,9 @@ impl Speaker {
             self.peers.keys().filter_map(|id| self.peer_snapshot(*id)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         let rib = if with_rib {
-            self.rib.entries(&self.interner).iter().map(|entry| self.rib_entry(entry)).collect()
+            let entries = self.rib.entries(&self.interner);
+            let entries = entries.iter().map(|entry| self.rib_entry(entry));
+            entries.filter(|entry| !entry.paths.is_empty()).collect()
         } else {
             Vec::new()
         };
@@ -89,12 +91,16 @@ impl Speaker {
             .paths
             .iter()
             .enumerate()
-            .map(|(index, path)| PathSnapshot {
-                peer: self.peers.get(&path.key.source).map(|peer| peer.config.name.clone()),
-                path_id: path.key.path_id,
-                attributes: self.interner.attributes(path.accepted().unwrap_or(path.received)),
-                stale: path.stale,
-                usage: usage(index, path, entry.decision.as_ref()),
+            .filter_map(|(index, path)| {
+                // What is on its way out is gone.
+                let stale = self.rib.fate(entry.prefix.family(), path)?;
+                Some(PathSnapshot {
+                    peer: self.peers.get(&path.key.source).map(|peer| peer.config.name.clone()),
+                    path_id: path.key.path_id,
+                    attributes: self.interner.attributes(path.accepted().unwrap_or(path.received)),
+                    stale,
+                    usage: usage(index, path, entry.decision.as_ref()),
+                })
             })
             .collect();
         paths.sort_by(|a, b| (&a.usage, &a.peer, a.path_id).cmp(&(&b.usage, &b.peer, b.path_id)));

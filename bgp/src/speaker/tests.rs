@@ -19,3 +19,4 @@ mod roles;
 mod routes;
 mod session;
 mod slow;
+mod walks;

@@ -189,13 +189,17 @@ proptest! {
         steps in proptest::collection::vec(any_step(), 1..60),
         systems in 0_usize..3,
         add_path in any::<bool>(),
+        slice in proptest::option::of(1_usize..4),
     ) {
         let asns = [[1, 1, 1, 2], [1, 2, 3, 4], [1, 1, 1, 1]][systems];
         let mut configs = mesh_configs(&asns, &LINKS);
         let mode = if add_path { AddPathMode::Both } else { AddPathMode::None };
         let peers = configs.iter_mut().flat_map(|config| &mut config.peers);
         peers.for_each(|peer| peer.add_path = mode);
-        let lab = Lab::new(configs.clone());
+        let mut lab = Lab::new(configs.clone());
+        if let Some(slice) = slice {
+            lab.work_in_slices(slice);
+        }
         let mut world = World { lab, configs, routes: BTreeMap::new() };
         steps.iter().for_each(|step| world.step(step));
         world.settle();

@@ -10,11 +10,13 @@ use bytes::Bytes;
 
 use crate::{
     Asn, ConnectionId, FibUpdate, LocalRoute, Output, PeerConfig, Prefix, RouterId, Shutdown,
-    Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
+    Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
 };
 
 /// One way through the network takes this long.
 const LATENCY: Duration = Duration::from_millis(1);
+/// What a slice of work takes, where it takes time at all.
+const SLICE: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 enum Packet {
@@ -46,6 +48,10 @@ pub(super) struct Lab {
     pub(super) latency: BTreeMap<(usize, usize), Duration>,
     /// Who does not read: what the second sends to the first stays where it is.
     pub(super) stuck: BTreeSet<(usize, usize)>,
+    /// Speakers work in slices of so many prefixes, and that takes time.
+    slice: Option<usize>,
+    /// Until when.
+    busy: BTreeMap<usize, Instant>,
 }
 
 pub(super) fn address(index: usize) -> IpAddr {
@@ -85,12 +91,21 @@ impl Lab {
             bfd: Vec::new(),
             latency: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            slice: None,
+            busy: BTreeMap::new(),
         };
         for (index, config) in configs.into_iter().enumerate() {
             let seed = u64::try_from(index).unwrap();
             lab.speakers.push(Some(Speaker::new(config, seed, now)));
         }
         lab
+    }
+
+    /// From now on whatever a speaker has to work on takes time for each so many prefixes, and anything may happen
+    /// meanwhile.
+    pub(super) fn work_in_slices(&mut self, slice: usize) {
+        self.slice = Some(slice);
+        self.speakers.iter_mut().flatten().for_each(|speaker| speaker.slice = slice);
     }
 
     /// Gives the speakers other addresses; before the first run.
@@ -170,7 +185,9 @@ impl Lab {
     }
 
     pub(super) fn start(&mut self, index: usize, config: SpeakerConfig) {
-        self.speakers[index] = Some(Speaker::new(config, 99, self.now));
+        let mut speaker = Speaker::new(config, 99, self.now);
+        speaker.slice = self.slice.unwrap_or(speaker.slice);
+        self.speakers[index] = Some(speaker);
         self.complete[index] = false;
     }
 
@@ -232,7 +249,8 @@ impl Lab {
     fn next_event(&mut self) -> Option<Instant> {
         let packets = self.wire.front().map(|(at, ..)| *at);
         let timers = self.speakers.iter_mut().flatten().filter_map(Speaker::poll_timeout).min();
-        [packets, timers].into_iter().flatten().min()
+        let work = self.busy.values().min().copied();
+        [packets, timers, work].into_iter().flatten().min()
     }
 
     fn step(&mut self) {
@@ -300,8 +318,20 @@ impl Lab {
     }
 
     fn drain(&mut self, index: usize) {
-        while let Some(output) = self.speakers[index].as_mut().and_then(Speaker::poll_output) {
-            self.handle_output(index, output);
+        if self.busy.get(&index).is_some_and(|until| *until > self.now) {
+            return;
+        }
+        self.busy.remove(&index);
+        while let Some(speaker) = &mut self.speakers[index] {
+            match speaker.poll_slice() {
+                Slice::Output(output) => self.handle_output(index, output),
+                Slice::Idle => return,
+                Slice::Worked if self.slice.is_some() => {
+                    self.busy.insert(index, self.now + SLICE);
+                    return;
+                }
+                Slice::Worked => (),
+            }
         }
     }
 
