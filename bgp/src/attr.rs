@@ -172,8 +172,43 @@ pub struct PathAttributes {
     pub originator_id: Option<RouterId>,
     /// CLUSTER_LIST (RFC 4456), newest first.
     pub cluster_list: Vec<RouterId>,
+    /// Those of the known optional transitive ones above that somebody on the way did not know (RFC 4271 §5).
+    pub partial: Partial,
     /// What we do not understand but must pass on.
     pub unknown: Vec<UnknownAttribute>,
+}
+
+/// Known optional transitive attributes whose partial bit is set, which nobody may clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Partial {
+    aggregator: bool,
+    communities: bool,
+    extended_communities: bool,
+    large_communities: bool,
+}
+
+impl Partial {
+    fn place(&mut self, code: u8) -> Option<&mut bool> {
+        Some(match code {
+            code::AGGREGATOR => &mut self.aggregator,
+            code::COMMUNITIES => &mut self.communities,
+            code::EXTENDED_COMMUNITIES => &mut self.extended_communities,
+            code::LARGE_COMMUNITIES => &mut self.large_communities,
+            _ => return None,
+        })
+    }
+
+    /// Takes note of the bit; attributes that are passed on unread keep theirs by themselves.
+    pub(crate) fn insert(&mut self, code: u8) {
+        if let Some(place) = self.place(code) {
+            *place = true;
+        }
+    }
+
+    /// Returns the flag of an attribute.
+    pub(crate) fn flag(mut self, code: u8) -> u8 {
+        if self.place(code).is_some_and(|partial| *partial) { flag::PARTIAL } else { 0 }
+    }
 }
 
 impl PathAttributes {

@@ -16,7 +16,7 @@ use crate::{
     bfd,
     bmp::Collector,
     filter::Policy,
-    types::{Asn, Families, PeerType, Role, RouterId},
+    types::{Asn, Families, PeerType, Prefix, Role, RouterId},
     wire::AddPath,
 };
 
@@ -88,6 +88,29 @@ pub enum NextHopMode {
     Keep,
 }
 
+/// Which routes of a peer with BLACKHOLE are honoured: packets to them are dropped. Nothing is unless both sides agreed
+/// (RFC 7999 §3.3, §4): such a route is one like others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Blackhole {
+    /// None.
+    #[default]
+    None,
+    /// Those that import policy lets in, also when policy itself attached the community.
+    Accepted,
+    /// Those within these prefixes, which the peer may announce; import policy is not asked whether they are too long.
+    Within(Vec<Prefix>),
+}
+
+impl Blackhole {
+    /// Says whether a route with the community is honoured, if import policy did not let it in by itself.
+    pub(crate) fn covers(&self, prefix: &Prefix) -> bool {
+        match self {
+            Self::None | Self::Accepted => false,
+            Self::Within(networks) => networks.iter().any(|network| network.contains(prefix)),
+        }
+    }
+}
+
 /// Whether more than one path of a prefix is exchanged (RFC 7911).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddPathMode {
@@ -132,6 +155,9 @@ pub struct PeerConfig {
     pub local_address: Option<IpAddr>,
     /// The interface that link-local next hops of this peer are on.
     pub interface: Option<String>,
+    /// Whether the peer may be further away than the link although it is on a network of ours: then its next hops need
+    /// not be on one either (RFC 4271 §6.3 b). One on no network of ours is further away anyhow.
+    pub multihop: bool,
     /// Whether we only wait for the peer to connect.
     pub passive: bool,
     /// Whether the session is down on purpose.
@@ -195,6 +221,8 @@ pub struct PeerConfig {
     /// Whether paths of an external peer must begin with its AS (RFC 4271 §6.3). A route server does not put its own
     /// there (RFC 7947 §2.2.2.1): with [`Role::RouteServerClient`] nothing is asked of it.
     pub enforce_first_as: bool,
+    /// Which routes with BLACKHOLE are honoured (RFC 7999).
+    pub blackhole: Blackhole,
     /// Most prefixes to accept from the peer; the session ends beyond it.
     pub max_prefixes: Option<usize>,
     /// Percentage of [`PeerConfig::max_prefixes`] that is warned about.
@@ -218,6 +246,7 @@ impl PeerConfig {
             local_as: None,
             local_address: None,
             interface: None,
+            multihop: false,
             passive: false,
             shutdown: false,
             password: None,
@@ -248,6 +277,7 @@ impl PeerConfig {
             route_reflector_client: false,
             allow_own_as: 0,
             enforce_first_as: true,
+            blackhole: Blackhole::None,
             max_prefixes: None,
             max_prefixes_warning: 75,
             max_prefixes_wait: Some(Duration::from_secs(300)),
@@ -273,6 +303,8 @@ impl PeerConfig {
             route_reflector_client: other.route_reflector_client,
             allow_own_as: other.allow_own_as,
             enforce_first_as: other.enforce_first_as,
+            blackhole: other.blackhole.clone(),
+            multihop: other.multihop,
             graceful_shutdown: other.graceful_shutdown,
             bfd: other.bfd,
             max_prefixes: other.max_prefixes,

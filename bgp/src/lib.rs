@@ -12,7 +12,7 @@
 //! | 4724, 8538, 9494 | graceful restart, also long-lived, helper and restarting side; notifications, hard reset |
 //! | 4456 | route reflection |
 //! | 7911 | more than one path per prefix, both ways |
-//! | 1997, 4360, 8092, 8326 | communities, graceful shutdown |
+//! | 1997, 4360, 8092, 8326, 7999 | communities, graceful shutdown, blackholes where agreed |
 //! | 5880, 5881, 5883, 5882, 9384 | BFD over one hop and several, asynchronous (`driver` has the sockets) |
 //! | 8950, 2545 | IPv4 routes with IPv6 next hops, link-local next hops, peers by interface |
 //! | 7854, 9069 | BMP: collectors hear of sessions, Adj-RIB-In before and after policy, Loc-RIB, statistics |
@@ -50,8 +50,8 @@ pub use self::{
     decision::Why,
     session::State,
     speaker::{
-        BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibUpdate, InterfaceDown,
-        LocalRoute, Output, PeerEvent, Shutdown, Slice, Speaker,
+        BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
+        InterfaceDown, LocalNetworks, LocalRoute, Output, PeerEvent, Shutdown, Slice, Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::peer::{CountersReport, PeerReport, TransitionReport, duration};
 use crate::{
-    FibNextHop,
-    attr::{DEFAULT_LOCAL_PREF, PathAttributes},
+    FibNextHop, FibRoute,
+    attr::{Community, DEFAULT_LOCAL_PREF, PathAttributes},
     snapshot::{
-        Announcement, FibState, ImportReason, PathExplanation, Rank, RouteExplanation, Usage,
+        Announcement, BlackholeState, FibState, ImportReason, PathExplanation, Rank,
+        RouteExplanation, Usage,
     },
 };
 
@@ -109,6 +110,8 @@ pub struct KernelReport {
     pub state: String,
     /// The next hops that the kernel has, or should have.
     pub next_hops: Vec<String>,
+    /// Whether the route drops packets (RFC 7999); `why` names who asked for it.
+    pub blackhole: bool,
     /// Why the kernel does not have the route, or what it has instead.
     pub why: Option<String>,
 }
@@ -128,7 +131,7 @@ impl From<&RouteExplanation> for RouteReport {
             announcements: announcements
                 .map(|each| announcement(each, accepted(each.path)))
                 .collect(),
-            kernel: kernel(&route.fib),
+            kernel: kernel(&route.fib, route.paths.first()),
         }
     }
 }
@@ -140,6 +143,18 @@ fn path_of(place: usize, path: &PathExplanation) -> PathReport {
         (None, _) => why,
     };
     let changed = path.accepted.as_ref().map(|accepted| changes(&path.received, accepted));
+    let blackhole = match path.blackhole {
+        None => "",
+        Some(BlackholeState::Honoured) => "; packets are dropped (BLACKHOLE, RFC 7999)",
+        Some(BlackholeState::NotAgreed) => "; its BLACKHOLE is not agreed with this peer",
+    };
+    let import = match &path.import {
+        ImportReason::Local => "originated here".to_owned(),
+        ImportReason::Accepted(rule) => format!("accepted: {rule}"),
+        ImportReason::Changed(rule) => format!("accepted with changes: {rule}"),
+        ImportReason::Rejected(rule) => format!("rejected: {rule}"),
+        ImportReason::BeforePolicy => "refused before policy".to_owned(),
+    };
     PathReport {
         peer: path.peer.clone(),
         address: path.address,
@@ -147,13 +162,7 @@ fn path_of(place: usize, path: &PathExplanation) -> PathReport {
         usage: usage.to_owned(),
         why,
         stale: path.stale,
-        import: match &path.import {
-            ImportReason::Local => "originated here".to_owned(),
-            ImportReason::Accepted(rule) => format!("accepted: {rule}"),
-            ImportReason::Changed(rule) => format!("accepted with changes: {rule}"),
-            ImportReason::Rejected(rule) => format!("rejected: {rule}"),
-            ImportReason::BeforePolicy => "refused before policy".to_owned(),
-        },
+        import: import + blackhole,
         changes: changed.unwrap_or_default(),
         received: AttributesReport::from(&path.received),
         accepted: path.accepted.as_ref().map(AttributesReport::from),
@@ -197,26 +206,39 @@ fn announcement(each: &Announcement, accepted: Option<&PathAttributes>) -> Annou
     }
 }
 
-fn kernel(state: &FibState) -> KernelReport {
-    let report = |state: &str, hops: &[FibNextHop], why: Option<&str>| KernelReport {
+fn kernel(state: &FibState, best: Option<&PathExplanation>) -> KernelReport {
+    let routed = |state: &str, route: &FibRoute, why: Option<&str>| KernelReport {
         state: state.to_owned(),
-        next_hops: hops.iter().map(next_hop).collect(),
+        next_hops: route.next_hops().iter().map(next_hop).collect(),
+        blackhole: *route == FibRoute::Blackhole,
         why: why.map(str::to_owned),
     };
+    let report = |state: &str, why: &str| routed(state, &FibRoute::Absent, Some(why));
     match state {
-        FibState::Installed(hops) => report("installed", hops, None),
-        FibState::Told(hops) => report("waiting", hops, Some("being written")),
-        FibState::Refused { next_hops, why } => report("refused", next_hops, Some(why)),
-        FibState::Local => {
-            report("local", &[], Some("originated here: the way to it is not BGP's to write"))
+        FibState::Installed(FibRoute::Blackhole) => {
+            routed("installed", &FibRoute::Blackhole, Some(&blackholed(best)))
         }
-        FibState::NoPath => report("none", &[], Some("no path is usable")),
-        FibState::Unreachable => report("none", &[], Some("the link of the next hop is down")),
+        FibState::Installed(route) => routed("installed", route, None),
+        FibState::Told(route) => routed("waiting", route, Some("being written")),
+        FibState::Refused { route, why } => routed("refused", route, Some(why)),
+        FibState::Local => report("local", "originated here: the way to it is not BGP's to write"),
+        FibState::NoPath => report("none", "no path is usable"),
+        FibState::Unreachable => report("none", "the link of the next hop is down"),
         FibState::Restarting => {
-            report("kept", &[], Some("as before the restart, until peers have sent their tables"))
+            report("kept", "as before the restart, until peers have sent their tables")
         }
-        FibState::Off => report("off", &[], Some("this speaker writes no routes")),
+        FibState::Off => report("off", "this speaker writes no routes"),
     }
+}
+
+/// Who asked for packets to be dropped.
+fn blackholed(best: Option<&PathExplanation>) -> String {
+    let who = best.and_then(|path| match path.address {
+        Some(address) => Some(address.to_string()),
+        None => path.peer.clone(),
+    });
+    let who = who.unwrap_or_else(|| "a peer that is gone".to_owned());
+    format!("blackholed: community {} from {who}, RFC 7999", Community::BLACKHOLE.number())
 }
 
 fn next_hop(hop: &FibNextHop) -> String {

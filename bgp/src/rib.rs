@@ -4,33 +4,32 @@
 //! to whom (Adj-RIB-Out) is theirs. Nothing is stored twice: the first path of a decided slot is the chosen one, and
 //! the usual slot, with one path, needs no allocation.
 
-mod next_hops;
 mod path;
 mod slot;
 mod sources;
 mod walk;
+mod way;
 
 use std::{collections::VecDeque, hash::BuildHasher};
 
 use hashbrown::DefaultHashBuilder;
 
 pub(crate) use self::{
-    next_hops::NextHopSet,
-    path::{Path, PathKey, Rejection},
-    sources::{Count, Source},
+    path::{Accepted, Path, PathKey, Rejection},
+    sources::{Count, Source, Uses},
     walk::{Retire, Review, Task},
 };
 use self::{
-    next_hops::{NextHopSetId, NextHopSets},
     slot::{Slot, Slots},
     sources::Sources,
+    way::{Way, WayId, Ways},
 };
 use crate::{
     attr::{AttrId, AttrSet, Interner},
     decision::{Candidate, Decision, Multipath, decide},
     index::{Found, Index},
     prefetch::prefetch,
-    speaker::FibNextHop,
+    speaker::{FibNextHop, FibRoute},
     types::{Family, Prefix},
     wire::Item,
 };
@@ -64,7 +63,7 @@ impl SlotId {
 /// What a new decision changed.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// The next hops are others than before.
+    /// Packets go another way than before.
     pub(crate) fib: bool,
     /// The choice is another than before.
     pub(crate) chosen: bool,
@@ -88,9 +87,9 @@ pub(crate) struct Rib {
     /// From here on all slots are to be decided about again.
     recheck: Option<usize>,
     sources: Sources,
-    next_hop_sets: NextHopSets,
+    ways: Ways,
     /// Neighbouring prefixes mostly share their attributes.
-    recent_next_hop: Option<(AttrId, PeerId, Option<NextHopSetId>)>,
+    recent_way: Option<(AttrId, PeerId, Option<WayId>)>,
     /// Networks on links without carrier.
     unreachable: Vec<Prefix>,
     /// Paths that went or changed their attributes since the interner was swept: nobody may need those any more.
@@ -119,8 +118,8 @@ impl Rib {
             dirty: VecDeque::new(),
             recheck: None,
             sources: Sources::default(),
-            next_hop_sets: NextHopSets::new(),
-            recent_next_hop: None,
+            ways: Ways::default(),
+            recent_way: None,
             unreachable: Vec::new(),
             dropped: 0,
             multipath,
@@ -149,7 +148,7 @@ impl Rib {
     /// Tells who a peer is; must come before its first path.
     pub(crate) fn set_source(&mut self, peer: PeerId, source: Source) {
         self.sources.set(peer, source);
-        self.recent_next_hop = None;
+        self.recent_way = None;
     }
 
     pub(crate) fn source(&self, peer: PeerId) -> Option<&Source> {
@@ -263,7 +262,7 @@ impl Rib {
             return self.mark(id);
         };
         self.tally(family, &replaced, false);
-        let accepts_alike = replaced.accepted() == path.accepted();
+        let accepts_alike = replaced.import() == path.import();
         if replaced.received != path.received || !accepts_alike {
             self.dropped = self.dropped.saturating_add(1);
         }
@@ -384,32 +383,55 @@ impl Rib {
             [only] => {
                 let only = *only;
                 match self.usable(slot.prefix.family(), &only, interner) {
-                    Some(set) => (Some(0), self.only_next_hop(&only, set)),
+                    Some(set) => (Some(0), self.only_way(&only, set)),
                     None => (None, None),
                 }
             }
             _ => {
                 let decision = self.decision(slot, interner);
                 let used = decision.map(|decision| decision.used).unwrap_or_default();
-                let hops = self.next_hops(slot, &used, interner);
-                (used.first().copied(), self.next_hop_sets.intern(&hops))
+                let way = self.way(slot, &used, interner);
+                (used.first().copied(), self.ways.intern(way))
             }
         };
         let Some(slot) = self.slot_mut(id) else { return Outcome::default() };
         let chosen = slot.choose(best);
-        let fib_changed = slot.fib != fib;
-        slot.fib = fib;
+        let before = std::mem::replace(&mut slot.fib, fib);
         let prefix = slot.prefix;
+        if before != fib {
+            self.count_uses(before, fib);
+        }
+        let fib_changed = !self.ways.leads_alike(before, fib);
         if let Some(journal) = self.journal.as_mut().filter(|_| chosen) {
             journal.chosen.push(prefix);
         }
         Outcome { fib: fib_changed, chosen }
     }
 
-    /// Returns a prefix and what the last decision made of its next hops.
-    pub(crate) fn fib_entry(&self, id: SlotId) -> Option<(Prefix, NextHopSet)> {
+    fn count_uses(&mut self, before: Option<WayId>, after: Option<WayId>) {
+        let Self { ways, sources, .. } = self;
+        for (way, begins) in [(before, false), (after, true)] {
+            let blackhole = ways.route(way) == FibRoute::Blackhole;
+            let users = ways.sources(way).iter();
+            users.for_each(|source| sources.count_use(*source, blackhole, begins));
+        }
+    }
+
+    /// Counts the prefixes that go the way of a source.
+    pub(crate) fn uses(&self, source: PeerId) -> Uses {
+        self.sources.uses(source)
+    }
+
+    /// Returns a prefix and the way that the last decision chose.
+    pub(crate) fn fib_entry(&self, id: SlotId) -> Option<(Prefix, FibRoute)> {
         let slot = self.slot(id)?;
-        Some((slot.prefix, self.next_hop_sets.get(slot.fib)))
+        Some((slot.prefix, self.ways.route(slot.fib)))
+    }
+
+    /// Lists whose paths the way of a prefix was made of.
+    pub(crate) fn users(&self, prefix: &Prefix) -> &[PeerId] {
+        let slot = self.find(prefix).and_then(|id| self.slot(id));
+        slot.map_or(&[], |slot| self.ways.sources(slot.fib))
     }
 
     /// Returns the attributes of a path that may be used.
@@ -421,7 +443,8 @@ impl Rib {
     ) -> Option<&'a AttrSet> {
         let set = interner.get(path.accepted().ok()?)?;
         self.fate(family, path)?;
-        self.is_reachable(set).then_some(set)
+        // What is dropped needs no next hop.
+        (path.is_blackholed() || self.is_reachable(set)).then_some(set)
     }
 
     /// Runs the decision process over the usable paths of a slot.
@@ -463,42 +486,46 @@ impl Rib {
         !self.unreachable.iter().any(|network| network.contains_address(next_hop))
     }
 
-    fn only_next_hop(&mut self, path: &Path, set: &AttrSet) -> Option<NextHopSetId> {
+    fn only_way(&mut self, path: &Path, set: &AttrSet) -> Option<WayId> {
         let id = path.accepted().ok()?;
-        if let Some((recent, source, hops)) = self.recent_next_hop
+        if path.is_blackholed() {
+            return self.ways.intern(Some(Way::blackhole(path.key.source)));
+        }
+        if let Some((recent, source, way)) = self.recent_way
             && recent == id
             && source == path.key.source
         {
-            return hops;
+            return way;
         }
-        let hops = self.next_hop(path, set).and_then(|hop| self.next_hop_sets.intern(&[hop]));
-        self.recent_next_hop = Some((id, path.key.source, hops));
-        hops
+        let way = self.ways.intern(Way::via(self.next_hop(path, set).into_iter().collect()));
+        self.recent_way = Some((id, path.key.source, way));
+        way
     }
 
     /// Routes of our own are not ours to put into the kernel.
-    fn next_hop(&self, path: &Path, set: &AttrSet) -> Option<FibNextHop> {
+    fn next_hop(&self, path: &Path, set: &AttrSet) -> Option<(FibNextHop, PeerId)> {
         if path.key.source == PeerId::LOCAL {
             return None;
         }
         let address = set.next_hop?;
         let link_local = matches!(address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local());
         let source = self.source(path.key.source).filter(|_| link_local);
-        Some(FibNextHop { address, interface: source.and_then(|source| source.interface.clone()) })
+        let interface = source.and_then(|source| source.interface.clone());
+        Some((FibNextHop { address, interface }, path.key.source))
     }
 
-    fn next_hops(&self, slot: &Slot, used: &[usize], interner: &Interner) -> Vec<FibNextHop> {
+    /// The best path says whether packets are dropped; what is dropped shares no load.
+    fn way(&self, slot: &Slot, used: &[usize], interner: &Interner) -> Option<Way> {
         let used: Vec<&Path> = used.iter().filter_map(|index| slot.paths().get(*index)).collect();
         if used.iter().any(|path| path.key.source == PeerId::LOCAL) {
-            return Vec::new();
+            return None;
         }
-        let hops = used
-            .into_iter()
-            .filter_map(|path| self.next_hop(path, interner.get(path.accepted().ok()?)?));
-        let mut hops: Vec<FibNextHop> = hops.collect();
-        hops.sort();
-        hops.dedup();
-        hops
+        if let Some(best) = used.first().filter(|best| best.is_blackholed()) {
+            return Some(Way::blackhole(best.key.source));
+        }
+        let via = used.into_iter().filter(|path| !path.is_blackholed());
+        let hops = via.filter_map(|path| self.next_hop(path, interner.get(path.accepted().ok()?)?));
+        Way::via(hops.collect())
     }
 
     pub(crate) fn prefix(&self, id: SlotId) -> Option<Prefix> {
@@ -506,7 +533,7 @@ impl Rib {
     }
 
     /// Says whether the kernel should have a route to the prefix.
-    pub(crate) fn has_next_hops(&self, prefix: &Prefix) -> bool {
+    pub(crate) fn has_way(&self, prefix: &Prefix) -> bool {
         self.find(prefix).and_then(|id| self.slot(id)).is_some_and(|slot| slot.fib.is_some())
     }
 
@@ -574,13 +601,13 @@ impl Rib {
             let paths = self.slots.iter().flat_map(Slot::paths);
             let held = paths.flat_map(|path| [Some(path.received), path.accepted().ok()]);
             interner.sweep(held.flatten().chain(remembered));
-            self.recent_next_hop = None;
+            self.recent_way = None;
             // What only groups remember goes without a path's going.
             self.dropped = groups;
         }
-        if self.next_hop_sets.wants_sweep() {
-            self.next_hop_sets.sweep(self.slots.iter().filter_map(|slot| slot.fib));
-            self.recent_next_hop = None;
+        if self.ways.wants_sweep() {
+            self.ways.sweep(self.slots.iter().filter_map(|slot| slot.fib));
+            self.recent_way = None;
         }
     }
 
@@ -588,8 +615,8 @@ impl Rib {
     pub(crate) fn entry(&self, id: SlotId, interner: &Interner) -> Option<Entry<'_>> {
         let slot = self.slot(id)?;
         let decision = self.decision(slot, interner);
-        let next_hops = self.next_hop_sets.get(slot.fib);
-        Some(Entry { prefix: slot.prefix, paths: slot.paths(), decision, next_hops })
+        let route = self.ways.route(slot.fib);
+        Some(Entry { prefix: slot.prefix, paths: slot.paths(), decision, route })
     }
 
     /// Shows every prefix, in order.
@@ -606,8 +633,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) prefix: Prefix,
     pub(crate) paths: &'a [Path],
     pub(crate) decision: Option<Decision>,
-    /// The next hops told last.
-    pub(crate) next_hops: NextHopSet,
+    /// The way told last.
+    pub(crate) route: FibRoute,
 }
 
 fn hash(hasher: &DefaultHashBuilder, prefix: &Prefix) -> u32 {

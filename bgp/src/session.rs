@@ -28,6 +28,9 @@ use crate::{
 /// RFC 4271 §8.2.2: "a large value" while waiting for the peer's OPEN.
 const OPEN_HOLD: Duration = Duration::from_secs(240);
 
+/// RFC 4271 §4.4: never more than one in a second.
+const KEEPALIVE_AT_LEAST: Duration = Duration::from_secs(1);
+
 /// IPv4 unicast with an IPv6 next hop (RFC 8950 §4).
 const IPV4_OVER_IPV6: (u16, u16, u16) = (1, 1, 2);
 
@@ -84,7 +87,9 @@ enum Stage {
 pub(crate) struct Negotiated {
     pub(crate) families: Families,
     pub(crate) four_octet_as: bool,
+    /// Longest message that we may send, and that the peer may.
     pub(crate) limit: usize,
+    pub(crate) receive_limit: usize,
     /// Families with path identifiers in what the peer sends and in what we send (RFC 7911).
     pub(crate) add_path_receive: Families,
     pub(crate) add_path_send: Families,
@@ -378,7 +383,7 @@ impl Session {
 
     /// Longest message the peer may send.
     pub(crate) fn limit(&self) -> usize {
-        self.negotiated.as_ref().map_or(MAX_MESSAGE, |negotiated| negotiated.limit)
+        self.negotiated.as_ref().map_or(MAX_MESSAGE, |negotiated| negotiated.receive_limit)
     }
 
     /// Handles one message (RFC 4271 §8.2.2, events 19 to 28).
@@ -527,7 +532,8 @@ impl Session {
         if is_due(self.keepalive) {
             self.send(wire::keepalive());
             let interval = self.negotiated.as_ref().map(|negotiated| negotiated.keepalive);
-            self.keepalive = interval.map(|interval| now + random.jitter(interval));
+            self.keepalive =
+                interval.map(|interval| now + random.jitter(interval).max(KEEPALIVE_AT_LEAST));
         }
         if is_due(self.send_hold()) {
             return Some(Expired::SendHold);
@@ -569,8 +575,9 @@ fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
     let third = hold_time / 3;
     // Zero would mean to say nothing until the peer's hold timer expires.
     let wanted = config.keepalive_time.filter(|wanted| !wanted.is_zero());
-    let keepalive = wanted.map_or(third, |wanted| wanted.min(third));
-    let extended = mine.extended_message && other.extended_message;
+    let keepalive = wanted.map_or(third, |wanted| wanted.max(KEEPALIVE_AT_LEAST).min(third));
+    // RFC 8654 §4: who announces it takes long messages, also from those who do not.
+    let extended = |may: bool| if may { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE };
     let graceful = other.graceful_restart.clone().filter(|_| mine.graceful_restart.is_some());
     let families = mine.families().and(other.families());
     Negotiated {
@@ -578,7 +585,8 @@ fn negotiate(ours: &Open, theirs: &Open, config: &PeerConfig) -> Negotiated {
         add_path_receive: mine.add_path_receive().and(other.add_path_send()).and(families),
         add_path_send: mine.add_path_send().and(other.add_path_receive()).and(families),
         four_octet_as: mine.four_octet_as.is_some() && other.four_octet_as.is_some(),
-        limit: if extended { MAX_EXTENDED_MESSAGE } else { MAX_MESSAGE },
+        limit: extended(mine.extended_message && other.extended_message),
+        receive_limit: extended(mine.extended_message),
         hold_time,
         keepalive,
         // RFC 9494 §4.1: nothing without graceful restart.

@@ -3,10 +3,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    FibNextHop,
     attr::PathAttributes,
     decision::Why,
     session::State,
+    speaker::FibRoute,
     types::{Asn, Families, PeerType, Prefix, RouterId},
 };
 
@@ -80,12 +80,18 @@ pub struct PeerSnapshot {
     pub near_limit: bool,
     /// Those that import policy and loop checks let through.
     pub prefixes_accepted: usize,
+    /// Those whose packets are dropped, as agreed with the peer (RFC 7999).
+    pub prefixes_blackholed: usize,
+    /// Those that go the way of the peer, in the kernel; other paths share the load or not.
+    pub prefixes_installed: usize,
     /// Prefixes we announced.
     pub prefixes_advertised: usize,
     /// Messages whose routes counted as withdrawn because of errors (RFC 7606).
     pub treated_as_withdraw: u64,
     /// Attributes that were ignored because of errors (RFC 7606).
     pub discarded_attributes: u64,
+    /// Times that a route was ignored because its next hop or prefix makes no sense (RFC 4271 §6.3).
+    pub ignored_routes: u64,
 }
 
 /// A session changed its state.
@@ -154,6 +160,8 @@ pub struct PathExplanation {
     pub received: PathAttributes,
     /// After import policy; none if it was refused.
     pub accepted: Option<PathAttributes>,
+    /// What is made of BLACKHOLE, if it is attached.
+    pub blackhole: Option<BlackholeState>,
     /// What import policy said.
     pub import: ImportReason,
     /// Whether the peer is away or has not repeated it yet.
@@ -162,6 +170,15 @@ pub struct PathExplanation {
     pub usage: Usage,
     /// Why it is behind the path before it; of the first one, why the second is behind it. None: it is not considered.
     pub rank: Option<Rank>,
+}
+
+/// What is made of the community BLACKHOLE (RFC 7999).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlackholeState {
+    /// Packets are dropped.
+    Honoured,
+    /// Nothing was agreed with the peer for such a prefix: the route is one like others.
+    NotAgreed,
 }
 
 /// The step of the decision process that put one path before another.
@@ -208,14 +225,14 @@ pub struct Announcement {
 /// The kernel's part of a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FibState {
-    /// The kernel has the route with these next hops.
-    Installed(Vec<FibNextHop>),
-    /// These next hops were told to whoever writes the kernel's routes, who has not answered yet.
-    Told(Vec<FibNextHop>),
+    /// The kernel has the route.
+    Installed(FibRoute),
+    /// It was told to whoever writes the kernel's routes, who has not answered yet.
+    Told(FibRoute),
     /// The kernel does not have the route.
     Refused {
-        /// The next hops that it should have.
-        next_hops: Vec<FibNextHop>,
+        /// The route that it should have.
+        route: FibRoute,
         /// Why not.
         why: String,
     },

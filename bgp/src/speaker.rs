@@ -15,6 +15,7 @@ mod fib;
 mod group;
 mod history;
 mod import;
+mod networks;
 mod operate;
 mod output;
 mod peer;
@@ -33,9 +34,10 @@ use std::{
     time::Instant,
 };
 
+pub use self::networks::LocalNetworks;
 pub use self::output::{
-    BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibUpdate, InterfaceDown,
-    LocalRoute, Output, PeerEvent, Shutdown, Slice,
+    BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
+    InterfaceDown, LocalRoute, Output, PeerEvent, Shutdown, Slice,
 };
 use self::{fib::Fib, peer::Peer, restart::Restart};
 use crate::{
@@ -79,6 +81,7 @@ pub struct Speaker {
     senders: Senders,
     restart: Option<Restart>,
     fib: Fib,
+    networks: LocalNetworks,
     /// Collectors that are connected.
     monitors: BTreeMap<SocketAddr, Monitor>,
     down: Vec<InterfaceDown>,
@@ -113,6 +116,7 @@ impl Speaker {
             senders: Senders::new(),
             restart: config.restarting.then(|| Restart::new(&config, now)),
             fib: Fib::default(),
+            networks: LocalNetworks::default(),
             monitors: BTreeMap::new(),
             down: Vec::new(),
             outputs: VecDeque::new(),
@@ -162,7 +166,7 @@ impl Speaker {
     /// Announces a prefix from now on, or changes what is attached to it.
     pub fn originate(&mut self, prefix: Prefix, route: LocalRoute) {
         let set = self.interner.intern(&route.into_attributes());
-        self.rib.insert(prefix, Path::new(PeerId::LOCAL.into(), set, Ok(set)));
+        self.rib.insert(prefix, Path::new(PeerId::LOCAL.into(), set, Ok(set.into())));
         self.note_own_route(prefix);
     }
 

@@ -374,6 +374,31 @@ impl Prefix {
         }
     }
 
+    /// Says whether packets to these addresses may be forwarded by a route: not multicast, not the host itself, not "this
+    /// network", not a link (RFC 4271 §6.3, RFC 6890, RFC 4291). Class E counts as unicast, as it does in Linux.
+    pub fn is_unicast(&self) -> bool {
+        match self.0 {
+            Repr::V4(address, length) => match address.octets() {
+                [0, ..] => length < 8,
+                [127, ..] => length < 8,
+                [224..=239, ..] => length < 4,
+                [255, 255, 255, 255] => length < 32,
+                _ => true,
+            },
+            Repr::V6(address, length) => {
+                let segments = address.segments();
+                let [first, ..] = segments;
+                match segments {
+                    [0, 0, 0, 0, 0, 0, 0, 0 | 1] => length < 128,
+                    [0, 0, 0, 0, 0, 0xffff, ..] => length < 96,
+                    _ if first & 0xff00 == 0xff00 => length < 8,
+                    _ if first & 0xffc0 == 0xfe80 => length < 10,
+                    _ => true,
+                }
+            }
+        }
+    }
+
     /// Says whether the other prefix lies within this one (or is the same).
     pub fn contains(&self, other: &Self) -> bool {
         other.length() >= self.length() && self.contains_address(other.address())
@@ -428,6 +453,50 @@ mod tests {
         assert!(prefix.contains_address("10.1.255.255".parse().unwrap()));
         assert!(!prefix.contains(&"10.0.0.0/8".parse().unwrap()));
         assert_eq!(size_of::<Prefix>(), 18);
+    }
+
+    #[test]
+    fn some_prefixes_are_not_unicast() {
+        let unicast = [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "126.0.0.0/7",
+            "127.0.0.0/7",
+            "192.0.2.0/24",
+            "169.254.1.0/24",
+            "192.0.0.0/2",
+            "240.0.0.0/4",
+            "::/0",
+            "::/64",
+            "::ffff:0:0/95",
+            "64:ff9b::/96",
+            "2001:db8::1/128",
+            "fc00::/7",
+            "fe00::/9",
+            "fe00::/7",
+        ];
+        let others = [
+            "0.0.0.0/8",
+            "0.0.0.0/32",
+            "127.0.0.1/32",
+            "224.0.0.0/4",
+            "239.1.2.3/32",
+            "255.255.255.255/32",
+            "::/128",
+            "::1/128",
+            "::ffff:10.0.0.0/104",
+            "fe80::/10",
+            "fe80::1/128",
+            "ff00::/8",
+            "ff02::1/128",
+        ];
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        for text in unicast {
+            assert!(prefix(text).is_unicast(), "{text}");
+        }
+        for text in others {
+            assert!(!prefix(text).is_unicast(), "{text}");
+        }
     }
 
     #[test]

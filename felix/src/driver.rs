@@ -77,8 +77,19 @@ pub struct LocalRoute {
 pub struct FibEntry {
     /// Destination.
     pub prefix: IpNet,
-    /// Routers and, where known, the interfaces towards them; empty removes the route.
-    pub next_hops: Vec<(IpAddr, Option<String>)>,
+    /// Where packets go.
+    pub route: FibRoute,
+}
+
+/// What BGP makes of packets to a prefix.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FibRoute {
+    /// Nothing: the route is removed.
+    Absent,
+    /// They go to these routers; where known, with the interfaces towards them.
+    Via(Vec<(IpAddr, Option<String>)>),
+    /// They are dropped.
+    Blackhole,
 }
 
 /// What became of a route learned by BGP.

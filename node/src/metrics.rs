@@ -103,7 +103,9 @@ fn bgp(text: &mut Text, snapshots: &Snapshots) {
         ("voile_bgp_prefixes_accepted", "Prefixes that import filters let in.", |peer| {
             peer.accepted
         }),
-        ("voile_bgp_prefixes_installed", "Prefixes in use.", |peer| peer.installed),
+        ("voile_bgp_prefixes_installed", "Prefixes whose packets go to the peer.", |peer| {
+            peer.installed
+        }),
         ("voile_bgp_prefixes_advertised", "Prefixes told to the peer.", |peer| peer.advertised),
     ];
     for (name, help, count) in families {
@@ -121,6 +123,16 @@ fn bgp(text: &mut Text, snapshots: &Snapshots) {
     text.family(name, "counter", "Times that an established session was lost.");
     for ((_, labels), flaps) in labelled.clone().zip(&report.flaps) {
         text.sample(name, &labels, flaps);
+    }
+    let name = "voile_bgp_prefixes_blackholed";
+    text.family(name, "gauge", "Prefixes whose packets are dropped, as agreed (RFC 7999).");
+    for ((_, labels), count) in labelled.clone().zip(&report.blackholed) {
+        text.sample(name, &labels, count);
+    }
+    let name = "voile_bgp_routes_ignored_total";
+    text.family(name, "counter", "Routes whose next hop or prefix makes no sense (RFC 4271 6.3).");
+    for ((_, labels), count) in labelled.clone().zip(&report.ignored) {
+        text.sample(name, &labels, count);
     }
     let name = "voile_bgp_session_info";
     text.family(name, "gauge", "State, AS numbers and last error of a session, as labels.");

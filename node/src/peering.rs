@@ -9,6 +9,7 @@ use std::{
 };
 
 use api::{BgpConfigurationSpec, BgpPeer, BgpPeerSpec, Node, Resource as _, Selector};
+use bgp::config::Blackhole;
 use ipnet::IpNet;
 
 /// What the cluster says about BGP.
@@ -78,6 +79,8 @@ pub(crate) struct Peering {
     pub(crate) keepalive_seconds: Option<u16>,
     /// Filters by name.
     pub(crate) filters: Vec<String>,
+    /// Which routes with BLACKHOLE are honoured (RFC 7999): none in the mesh, where nobody means the other nodes.
+    pub(crate) blackhole: Blackhole,
     /// Keep next hops as they are towards this peer.
     pub(crate) next_hop_keep: bool,
     /// Always set our own next hop towards this peer.
@@ -105,6 +108,8 @@ const ASN: &str = "projectcalico.org/ASNumber";
 const IPV4: &str = "projectcalico.org/IPv4Address";
 const IPV6: &str = "projectcalico.org/IPv6Address";
 const CLUSTER_ID: &str = "projectcalico.org/RouteReflectorClusterID";
+/// Of a BGPPeer. Calico has no field for it, and its kinds get none from us.
+const BLACKHOLE: &str = "voile.dev/blackhole";
 
 impl BgpView {
     /// Returns what BGP must know of this node, once its Node object is known.
@@ -321,11 +326,28 @@ fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<P
         restart_seconds: seconds("maxRestartTime", spec.max_restart_time.as_deref())?,
         keepalive_seconds: seconds("keepaliveTime", spec.keepalive_time.as_deref())?,
         filters: spec.filters.clone(),
+        blackhole: blackhole(peer)?,
         next_hop_keep: spec.keep_original_next_hop && base.peer_as != local_as
             || spec.next_hop_mode == Some(api::NextHopMode::Keep),
         next_hop_self: spec.next_hop_mode == Some(api::NextHopMode::SelfNode),
         ..base
     })
+}
+
+/// What was agreed with the peer: `true`, or the prefixes that it may ask to be dropped.
+fn blackhole(peer: &BgpPeer) -> Result<Blackhole, String> {
+    match peer.meta().annotations.get(BLACKHOLE).map(|text| text.trim()) {
+        None | Some("" | "false") => Ok(Blackhole::None),
+        Some("true") => Ok(Blackhole::Accepted),
+        Some(list) => {
+            let networks = list.split(',').map(|text| text.trim().parse());
+            let networks: Result<_, bgp::MalformedPrefix> = networks.collect();
+            let wanted = "write true, or prefixes separated by commas";
+            let networks =
+                networks.map_err(|error| format!("annotation {BLACKHOLE}: {error}; {wanted}"))?;
+            Ok(Blackhole::Within(networks))
+        }
+    }
 }
 
 /// The gateway to a peer that is on no network of the node; Calico adds a static route for it.
@@ -388,6 +410,7 @@ fn peering_at(
         restart_seconds: None,
         keepalive_seconds: None,
         filters: Vec::new(),
+        blackhole: Blackhole::None,
         next_hop_keep: false,
         next_hop_self: false,
     }

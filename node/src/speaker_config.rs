@@ -85,11 +85,13 @@ fn peer_config(
     config.passive = peer.passive;
     config.password.clone_from(&peer.password);
     config.ttl_security = peer.ttl_security;
-    // Nodes of a mesh need not share a subnet; routers in a BGPPeer are neighbours unless GTSM says otherwise.
+    // All sessions of Calico's template are `multihop` with `gateway recursive`: next hops need not be on a shared network.
+    config.multihop = true;
     config.keepalive_time =
         peer.keepalive_seconds.map(|seconds| Duration::from_secs(u64::from(seconds)));
     config.route_reflector_client = peer.route_reflector_client;
     config.allow_own_as = usize::from(peer.allow_own_as);
+    config.blackhole = peer.blackhole.clone();
     config.local_pref = CALICO_LOCAL_PREF;
     // Calico's BIRD has `add paths on` for every session: behind a reflector nodes share the load and fail over at once.
     config.add_path = AddPathMode::Both;

@@ -21,7 +21,7 @@ use bgp::{
     FibOutcome, LocalRoute, Prefix, SpeakerConfig,
     driver::{FibReceiver, Handle, Options},
 };
-use felix::driver::FibEntry;
+use felix::driver::{FibEntry, FibRoute};
 use futures::StreamExt as _;
 use ipnet::IpNet;
 use store::{
@@ -163,8 +163,8 @@ struct Conductor<S> {
     told: watch::Sender<Told>,
     handle: watch::Sender<Option<Handle>>,
     routes: Option<watch::Sender<u64>>,
-    /// The next hops of the routes of a former run; none if there were none.
-    left: OnceCell<Option<BTreeSet<IpAddr>>>,
+    /// The routes of a former run, if there were any.
+    left: OnceCell<Option<Left>>,
     blocks: watch::Sender<BTreeSet<IpNet>>,
     /// Routes to peers by their `reachableBy`: those that are wanted, and those that felix knows of.
     gateways: Gateways,
@@ -185,9 +185,10 @@ impl Gateways {
     /// Returns what changed since the last time.
     fn changes(&mut self) -> Vec<FibEntry> {
         let gone = self.told.keys().filter(|peer| !self.wanted.contains_key(peer));
-        let gone = gone.map(|peer| FibEntry { prefix: *peer, next_hops: Vec::new() });
+        let gone = gone.map(|peer| FibEntry { prefix: *peer, route: FibRoute::Absent });
         let new = self.wanted.iter().filter(|(peer, gateway)| self.told.get(peer) != Some(gateway));
-        let new = new.map(|(peer, way)| FibEntry { prefix: *peer, next_hops: vec![(*way, None)] });
+        let via = |gateway: &IpAddr| FibRoute::Via(vec![(*gateway, None)]);
+        let new = new.map(|(peer, gateway)| FibEntry { prefix: *peer, route: via(gateway) });
         let changes = gone.chain(new).collect();
         self.told.clone_from(&self.wanted);
         changes
@@ -276,8 +277,9 @@ impl<S: Store> Conductor<S> {
         };
         self.gateways.want(&peerings);
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
-        config.forwarding_via = self.left.get_or_init(left_behind).clone();
-        config.restarting = config.forwarding_via.is_some();
+        let left = self.left.get_or_init(|| Left::read(&self.gateways.wanted));
+        config.restarting = left.is_some();
+        config.forwarding_via = left.as_ref().and_then(|left| left.via.clone());
         let origin = |origin| match origin {
             crate::peering::Origin::Mesh => api::PeerOrigin::NodeMesh,
             crate::peering::Origin::Node => api::PeerOrigin::NodePeer,
@@ -327,6 +329,7 @@ impl<S: Store> Conductor<S> {
         let restarting = config.restarting;
         tracing::info!(asn = %config.local_as, router_id = %config.router_id, restarting, port, "BGP speaker starts");
         let (handle, fib) = bgp::driver::spawn(config, self.listen(port))?;
+        handle.networks(links::local())?;
         if let Some(routes) = self.routes.take() {
             tokio::spawn(carry(fib, self.felix.clone(), handle.clone(), routes, restarting));
         }
@@ -360,14 +363,32 @@ impl<S: Store> Conductor<S> {
     }
 }
 
-/// Returns the next hops of routes of a former run that are still in use: then peers are asked to bear with us (RFC 4724
-/// §4.1).
-fn left_behind() -> Option<BTreeSet<IpAddr>> {
-    let routes = kernel::Netlink::open().and_then(|netlink| {
-        kernel::route::list(&netlink, kernel::route::Filter::protocol(kernel::route::PROTOCOL_BGP))
-    });
-    let routes = routes.ok().filter(|routes| !routes.is_empty())?;
-    Some(routes.iter().flat_map(kernel::Route::gateways).collect())
+/// Routes of a former run that are still in use: peers are asked to bear with us (RFC 4724 §4.1).
+#[derive(Debug, PartialEq)]
+struct Left {
+    /// Their next hops. None: a blackhole is among them, and nobody knows who asked for it.
+    via: Option<BTreeSet<IpAddr>>,
+}
+
+impl Left {
+    /// Reads them from the kernel; `gateways` are those that we made ourselves.
+    fn read(gateways: &BTreeMap<IpNet, IpAddr>) -> Option<Self> {
+        let filter = kernel::route::Filter::protocol(kernel::route::PROTOCOL_BGP);
+        let routes = kernel::Netlink::open().and_then(|link| kernel::route::list(&link, filter));
+        Self::of(&routes.ok()?, gateways)
+    }
+
+    fn of(routes: &[kernel::Route], gateways: &BTreeMap<IpNet, IpAddr>) -> Option<Self> {
+        let blackholes = routes.iter().any(|route| route.kind == kernel::RouteKind::Blackhole);
+        // The way to a peer behind its `reachableBy` was not learned from anybody.
+        let is_ours = |route: &&kernel::Route| {
+            let wanted = gateways.get(&route.prefix);
+            wanted.is_some_and(|gateway| route.gateways().eq([*gateway]))
+        };
+        let learned = routes.iter().filter(|route| !is_ours(route));
+        let via = (!blackholes).then(|| learned.flat_map(kernel::Route::gateways).collect());
+        (!routes.is_empty()).then_some(Self { via })
+    }
 }
 
 /// Our blocks as they are, and each address of a local pod that is in none of them: it was borrowed from another node's
@@ -411,14 +432,13 @@ async fn carry(
         for update in batch.updates {
             let address = update.prefix.address();
             let Ok(prefix) = IpNet::new(address, update.prefix.length()) else { continue };
-            if update.next_hops.is_empty() {
+            let route = fib_route(&update.route);
+            if route == FibRoute::Absent {
                 known.remove(&prefix);
             } else {
                 known.insert(prefix);
             }
-            let next_hops = update.next_hops.iter();
-            let next_hops = next_hops.map(|hop| (hop.address, hop.interface.clone())).collect();
-            entries.push(FibEntry { prefix, next_hops });
+            entries.push(FibEntry { prefix, route });
         }
         felix.set_fib(entries).await;
         if batch.complete && restarting {
@@ -427,6 +447,15 @@ async fn carry(
             felix.fib_synced().await;
         }
         count.send_replace(u64::try_from(known.len()).unwrap_or(u64::MAX));
+    }
+}
+
+fn fib_route(route: &bgp::FibRoute) -> FibRoute {
+    let hop = |hop: &bgp::FibNextHop| (hop.address, hop.interface.clone());
+    match route {
+        bgp::FibRoute::Absent => FibRoute::Absent,
+        bgp::FibRoute::Via(hops) => FibRoute::Via(hops.iter().map(hop).collect()),
+        bgp::FibRoute::Blackhole => FibRoute::Blackhole,
     }
 }
 
@@ -457,13 +486,36 @@ mod tests {
             gateways.want(&peerings);
             let changes = gateways.changes();
             assert!(gateways.changes().is_empty());
-            let text = changes.iter().map(|each| format!("{} {:?}", each.prefix, each.next_hops));
+            let text = changes.iter().map(|each| format!("{} {:?}", each.prefix, each.route));
             text.collect::<Vec<_>>().join("\n")
         };
         assert_eq!(told(view(None)), "");
-        assert_eq!(told(view(Some("10.0.0.254"))), "10.9.0.1/32 [(10.0.0.254, None)]");
-        assert_eq!(told(view(Some("10.0.0.253"))), "10.9.0.1/32 [(10.0.0.253, None)]");
-        assert_eq!(told(view(None)), "10.9.0.1/32 []");
+        assert_eq!(told(view(Some("10.0.0.254"))), "10.9.0.1/32 Via([(10.0.0.254, None)])");
+        assert_eq!(told(view(Some("10.0.0.253"))), "10.9.0.1/32 Via([(10.0.0.253, None)])");
+        assert_eq!(told(view(None)), "10.9.0.1/32 Absent");
+    }
+
+    /// A peer that nothing was learned from is not waited for, although there is a route to it.
+    #[test]
+    fn after_a_restart_only_those_count_that_traffic_flows_to_because_of_bgp() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let route = |prefix: &str, gateway: &str| {
+            let hops = vec![kernel::NextHop::gateway(address(gateway))];
+            kernel::Route::unicast(prefix.parse().unwrap(), hops)
+        };
+        let gateways = BTreeMap::from([("10.9.0.1/32".parse().unwrap(), address("10.0.0.254"))]);
+        let left = |routes: &[kernel::Route]| Left::of(routes, &gateways);
+        let via =
+            |all: &[&str]| Some(Left { via: Some(all.iter().map(|each| address(each)).collect()) });
+        assert_eq!(left(&[]), None);
+        let way = route("10.9.0.1/32", "10.0.0.254");
+        assert_eq!(left(std::slice::from_ref(&way)), via(&[]));
+        let learned = route("10.244.0.0/26", "10.0.0.7");
+        assert_eq!(left(&[way.clone(), learned.clone()]), via(&["10.0.0.7"]));
+        // Not the gateway that is wanted now: it may have been learned.
+        assert_eq!(left(&[route("10.9.0.1/32", "10.0.0.253")]), via(&["10.0.0.253"]));
+        let blackhole = kernel::Route::blackhole("192.0.2.1/32".parse().unwrap());
+        assert_eq!(left(&[way, learned, blackhole]), Some(Left { via: None }));
     }
 
     #[test]

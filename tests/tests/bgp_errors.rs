@@ -15,6 +15,8 @@
 mod collision;
 #[path = "bgp_errors/framing.rs"]
 mod framing;
+#[path = "bgp_errors/next_hop.rs"]
+mod next_hop;
 #[path = "bgp_errors/open.rs"]
 mod open;
 #[path = "bgp_errors/speaker.rs"]

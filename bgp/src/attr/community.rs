@@ -22,6 +22,11 @@ impl Community {
     /// Traffic to the prefix shall be discarded (RFC 7999).
     pub const BLACKHOLE: Self = Self(0xffff_029a);
 
+    /// Returns the two halves as operators write them, whether there is a name or not.
+    pub fn number(self) -> String {
+        format!("{}:{}", self.0 >> 16, self.0 & 0xffff)
+    }
+
     /// Those with a name.
     const NAMED: [(Self, &str); 7] = [
         (Self::NO_EXPORT, "no-export"),
@@ -38,7 +43,7 @@ impl fmt::Display for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Self::NAMED.iter().find(|(community, _)| community == self) {
             Some((_, name)) => f.write_str(name),
-            None => write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff),
+            None => f.write_str(&self.number()),
         }
     }
 }

@@ -127,6 +127,8 @@ impl Reading {
             self.fault(raw.code, (WITHDRAW, "flags do not fit the attribute"));
         } else if let Err(flaw) = self.known(raw) {
             self.fault(raw.code, flaw);
+        } else if raw.flags & flag::PARTIAL != 0 {
+            self.attributes.partial.insert(raw.code);
         }
         Ok(())
     }
@@ -203,7 +205,8 @@ impl Reading {
     /// Keeps a known but unused transitive attribute as it came.
     fn pass_on(&mut self, raw: &RawAttribute<'_>) {
         self.attributes.unknown.push(UnknownAttribute {
-            flags: raw.flags & !flag::EXTENDED_LENGTH,
+            // RFC 4271 §4.3: the lower four bits are zero when sent.
+            flags: raw.flags & (flag::OPTIONAL | flag::TRANSITIVE | flag::PARTIAL),
             code: raw.code,
             value: raw.value.to_vec(),
         });
@@ -230,12 +233,11 @@ impl Reading {
 
     /// RFC 6793 §4.2.3: what an old speaker carried along unread.
     fn merge_four_octets(&mut self) {
-        if let Some(aggregator) = self.attributes.aggregator
-            && aggregator.asn != Asn::TRANS
-        {
-            return;
-        }
-        if self.attributes.aggregator.is_some() && self.as4_aggregator.is_some() {
+        // Only both together say that an old speaker aggregated: its own number fits two octets.
+        if let (Some(aggregator), Some(_)) = (self.attributes.aggregator, self.as4_aggregator) {
+            if aggregator.asn != Asn::TRANS {
+                return;
+            }
             self.attributes.aggregator = self.as4_aggregator;
         }
         if let Some(AsPath(tail)) = self.as4_path.take() {

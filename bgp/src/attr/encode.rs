@@ -15,7 +15,8 @@ pub(crate) fn encode_block(
     out: &mut BytesMut,
 ) {
     const WELL_KNOWN: u8 = flag::TRANSITIVE;
-    const TRANSITIVE: u8 = flag::OPTIONAL | flag::TRANSITIVE;
+    // RFC 4271 §5: once partial, always partial.
+    let transitive = |code| flag::OPTIONAL | flag::TRANSITIVE | attributes.partial.flag(code);
     let origin = match attributes.origin {
         Origin::Igp => 0,
         Origin::Egp => 1,
@@ -38,24 +39,25 @@ pub(crate) fn encode_block(
         attribute(out, WELL_KNOWN, code::ATOMIC_AGGREGATE, &[]);
     }
     if let Some(aggregator) = attributes.aggregator {
-        header(out, TRANSITIVE, code::AGGREGATOR, if four_octet_as { 8 } else { 6 });
+        let flags = transitive(code::AGGREGATOR);
+        header(out, flags, code::AGGREGATOR, if four_octet_as { 8 } else { 6 });
         put_asn(out, aggregator.asn, four_octet_as);
         out.put_slice(&aggregator.router_id.octets());
     }
     let communities = attributes.communities.iter().map(|each| each.0.to_be_bytes());
-    list(out, TRANSITIVE, code::COMMUNITIES, communities);
+    list(out, transitive(code::COMMUNITIES), code::COMMUNITIES, communities);
     if let Some(originator) = attributes.originator_id {
         attribute(out, flag::OPTIONAL, code::ORIGINATOR_ID, &originator.0.to_be_bytes());
     }
     let clusters = attributes.cluster_list.iter().map(|each| each.0.to_be_bytes());
     list(out, flag::OPTIONAL, code::CLUSTER_LIST, clusters);
     let extended = attributes.extended_communities.iter().map(|each| each.0);
-    list(out, TRANSITIVE, code::EXTENDED_COMMUNITIES, extended);
+    list(out, transitive(code::EXTENDED_COMMUNITIES), code::EXTENDED_COMMUNITIES, extended);
     if !four_octet_as {
         encode_four_octets(attributes, out);
     }
     let large = attributes.large_communities.iter().map(large_bytes);
-    list(out, TRANSITIVE, code::LARGE_COMMUNITIES, large);
+    list(out, transitive(code::LARGE_COMMUNITIES), code::LARGE_COMMUNITIES, large);
     for UnknownAttribute { flags, code, value } in &attributes.unknown {
         attribute(out, *flags, *code, value);
     }

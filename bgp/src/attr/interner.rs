@@ -191,6 +191,11 @@ impl Interner {
         self.get(id).map(AttrSet::attributes).unwrap_or_default()
     }
 
+    /// Lists the next hops of all sets.
+    pub(crate) fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
+        self.sets.iter().flatten().filter_map(|set| set.next_hop)
+    }
+
     /// Returns how many sets there are.
     pub(crate) fn len(&self) -> usize {
         self.index.len()

@@ -174,10 +174,21 @@ fn four_octet_numbers_come_through_an_old_speaker() {
     let as4 = "c0110a 0202 00011170 00011171";
     let attributes = decoded(OLD, &format!("{ORIGIN} {path} {NEXT_HOP} {as4}"));
     assert_eq!(attributes.as_path.to_string(), "1 70000 70001");
-    // An aggregator that fits two octets: nobody after it was old.
+    // An aggregator that fits two octets says nothing by itself.
     let aggregator = "c00706 0001 0a000001";
     let attributes = decoded(OLD, &format!("{ORIGIN} {path} {NEXT_HOP} {aggregator} {as4}"));
+    assert_eq!(attributes.as_path.to_string(), "1 70000 70001");
+    assert_eq!(attributes.aggregator.unwrap().asn, Asn(1));
+    // With one that does not, it was an old speaker that put several paths into one.
+    let both = format!("{aggregator} {as4} c01208 00011170 0a000001");
+    let attributes = decoded(OLD, &format!("{ORIGIN} {path} {NEXT_HOP} {both}"));
     assert_eq!(attributes.as_path.to_string(), "1 23456 23456");
+    assert_eq!(attributes.aggregator.unwrap().asn, Asn(1));
+    // The same aggregator for those who know its number and for those who do not.
+    let both = format!("c00706 5ba0 0a000001 {as4} c01208 00011170 0a000001");
+    let attributes = decoded(OLD, &format!("{ORIGIN} {path} {NEXT_HOP} {both}"));
+    assert_eq!(attributes.as_path.to_string(), "1 70000 70001");
+    assert_eq!(attributes.aggregator.unwrap().asn, Asn(70000));
     // Longer than the path: ignored.
     let attributes = decoded(OLD, &format!("{ORIGIN} 400204 0201 5ba0 {NEXT_HOP} {as4}"));
     assert_eq!(attributes.as_path.to_string(), "23456");
@@ -198,6 +209,7 @@ fn everything_both_ways() {
         large_communities: vec!["1:2:3".parse().unwrap()],
         originator_id: Some(RouterId(7)),
         cluster_list: (1..=100).map(RouterId).collect(),
+        partial: Partial { aggregator: true, large_communities: true, ..Partial::default() },
         unknown: vec![UnknownAttribute { flags: 0xe0, code: 200, value: vec![1; 300] }],
     };
     for context in [INTERNAL, Context { four_octet_as: false, ..INTERNAL }] {
@@ -206,6 +218,30 @@ fn everything_both_ways() {
         let read = decode(&block, context).unwrap();
         assert_eq!(read.faults, []);
         assert_eq!(read.attributes, attributes);
+    }
+}
+
+/// RFC 4271 §5: "it MUST NOT be set back to 0"; and nobody but the one who does not know an attribute sets it.
+#[test]
+fn once_partial_always_partial() {
+    const LISTS: &str = "COMM04 fde90001 EXT08 0002000100000001 LARGE0c 000000010000000200000003";
+    for partial in [0, 1, 2, 3] {
+        let flags = |set: bool, code: &str| format!("{}{code}", if set { "e0" } else { "c0" });
+        let lists = LISTS
+            .replace("COMM", &flags(partial & 1 != 0, "08"))
+            .replace("EXT", &flags(partial & 2 != 0, "10"))
+            .replace("LARGE", &flags(partial & 1 != 0, "20"));
+        let section = format!("{ORIGIN} {AS_PATH} {NEXT_HOP} {LOCAL_PREF} {lists}");
+        let read = decode(&bytes(&section), INTERNAL).unwrap();
+        assert_eq!(read.faults, []);
+        let mut block = BytesMut::new();
+        encode_block(&read.attributes, Family::Ipv4, true, &mut block);
+        assert_eq!(decode(&block, INTERNAL).unwrap().attributes, read.attributes);
+        let written = block.windows(bytes(&lists).len()).any(|part| part == bytes(&lists));
+        assert!(written, "{partial}: {block:02x?}");
+        let mut interner = Interner::default();
+        let set = interner.intern(&read.attributes);
+        assert_eq!(interner.attributes(set), read.attributes);
     }
 }
 

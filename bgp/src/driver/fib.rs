@@ -7,12 +7,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{FibNextHop, FibUpdate, Prefix};
+use crate::{FibRoute, FibUpdate, Prefix};
 
 /// Changes since the last batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FibBatch {
-    /// The new ways, in order of prefixes; no next hop: remove the route.
+    /// The new routes, in order of prefixes.
     pub updates: Vec<FibUpdate>,
     /// A restart is over with this batch: after applying it, sweep the kernel's routes that were never mentioned. Told
     /// at once on a start that is no restart.
@@ -21,7 +21,7 @@ pub struct FibBatch {
 
 #[derive(Debug, Default)]
 struct Mail {
-    changes: BTreeMap<Prefix, Arc<[FibNextHop]>>,
+    changes: BTreeMap<Prefix, FibRoute>,
     complete: bool,
     closed: bool,
 }
@@ -53,7 +53,7 @@ pub(super) fn mailbox() -> (FibSender, FibReceiver) {
 
 impl FibSender {
     pub(super) fn update(&self, update: FibUpdate) {
-        self.0.lock().changes.insert(update.prefix, update.next_hops);
+        self.0.lock().changes.insert(update.prefix, update.route);
         self.0.arrived.notify_one();
     }
 
@@ -93,7 +93,7 @@ impl FibReceiver {
         let changes = std::mem::take(&mut mail.changes);
         let complete = std::mem::take(&mut mail.complete);
         let updates = changes.into_iter();
-        let updates = updates.map(|(prefix, next_hops)| FibUpdate { prefix, next_hops }).collect();
+        let updates = updates.map(|(prefix, route)| FibUpdate { prefix, route }).collect();
         Some(FibBatch { updates, complete })
     }
 }

@@ -6,7 +6,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::bmp::Question;
 use crate::{
-    FibOutcome, InterfaceDown, LocalRoute, PeerEvent, Prefix, Shutdown, SpeakerConfig,
+    FibOutcome, InterfaceDown, LocalNetworks, LocalRoute, PeerEvent, Prefix, Shutdown,
+    SpeakerConfig,
     snapshot::{RouteExplanation, Snapshot},
 };
 
@@ -16,6 +17,7 @@ pub(super) enum Command {
     Configure(Box<SpeakerConfig>),
     Originate(Prefix, LocalRoute),
     Withdraw(Prefix),
+    Networks(LocalNetworks),
     InterfaceDown(InterfaceDown),
     InterfaceUp(String),
     Neighbour(String, IpAddr),
@@ -67,6 +69,11 @@ impl Handle {
     /// Announces a prefix no longer.
     pub fn withdraw(&self, prefix: Prefix) -> Result<(), Stopped> {
         self.send(Command::Withdraw(prefix))
+    }
+
+    /// Tells which addresses and networks are this machine's (see [`crate::Speaker::handle_networks`]).
+    pub fn networks(&self, networks: LocalNetworks) -> Result<(), Stopped> {
+        self.send(Command::Networks(networks))
     }
 
     /// A link lost its carrier: sessions over it end at once.

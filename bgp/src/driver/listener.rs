@@ -28,9 +28,16 @@ use crate::{
 const BACKLOG: u32 = 1024;
 
 /// All listening sockets.
+#[derive(Default)]
 pub(super) struct Listeners {
     sockets: Vec<(Arc<TcpListener>, AbortHandle)>,
+    /// What is set.
     keys: BTreeMap<Prefix, Key>,
+    /// What is configured, by addresses and by interfaces.
+    configured: BTreeMap<Prefix, Key>,
+    by_interface: BTreeMap<String, Key>,
+    /// Routers that were found on interfaces.
+    found: BTreeMap<String, IpAddr>,
 }
 
 impl Listeners {
@@ -38,15 +45,15 @@ impl Listeners {
         addresses: &[SocketAddr],
         inputs: &mpsc::Sender<Input>,
     ) -> Result<Self, Error> {
-        let mut sockets = Vec::new();
+        let mut listeners = Self::default();
         for address in addresses {
             let socket =
                 listen(*address).map_err(|source| Error::Listen { address: *address, source })?;
             let socket = Arc::new(socket);
             let task = tokio::spawn(accept(Arc::clone(&socket), inputs.clone()));
-            sockets.push((socket, task.abort_handle()));
+            listeners.sockets.push((socket, task.abort_handle()));
         }
-        Ok(Self { sockets, keys: BTreeMap::new() })
+        Ok(listeners)
     }
 
     /// Brings keys and TTLs up to date.
@@ -56,26 +63,35 @@ impl Listeners {
             Members::Range(prefix) => Some((prefix, &group.template)),
             Members::Interface(_) => None,
         });
-        let wanted: BTreeMap<Prefix, Key> = named
-            .chain(ranges)
-            .filter_map(|(peers, config)| Some((peers, config.key()?)))
-            .collect();
-        self.set_keys(wanted)?;
+        let keys = named.chain(ranges);
+        self.configured = keys.filter_map(|(peers, config)| Some((peers, config.key()?))).collect();
+        let interfaces = config.groups.iter().filter_map(|group| match &group.members {
+            Members::Range(_) => None,
+            Members::Interface(name) => Some((name.clone(), group.template.key()?)),
+        });
+        self.by_interface = interfaces.collect();
+        self.set_keys()?;
         self.secure(config)
     }
 
-    /// Takes a key for one more address, of a router that was found on an interface.
-    pub(super) fn allow(&mut self, peer: IpAddr, key: &Key) -> Result<(), Error> {
-        let peers = Prefix::host(peer);
-        if self.keys.get(&peers) != Some(key) {
-            let old = self.keys.remove(&peers);
-            self.set_key(&peers, old.as_ref(), Some(key))?;
-            self.keys.insert(peers, key.clone());
-        }
-        Ok(())
+    /// Takes the key of an interface for the router that was found there.
+    pub(super) fn allow(&mut self, interface: &str, peer: IpAddr) -> Result<(), Error> {
+        self.found.insert(interface.to_owned(), peer);
+        self.set_keys()
     }
 
-    fn set_keys(&mut self, wanted: BTreeMap<Prefix, Key>) -> Result<(), Error> {
+    /// The keys that the sockets should have.
+    fn wanted(&self) -> BTreeMap<Prefix, Key> {
+        let found = self.found.iter().filter_map(|(interface, peer)| {
+            Some((Prefix::host(*peer), self.by_interface.get(interface)?.clone()))
+        });
+        // A router with a section of its own has the key that is there.
+        let configured = self.configured.iter().map(|(peers, key)| (*peers, key.clone()));
+        found.chain(configured).collect()
+    }
+
+    fn set_keys(&mut self) -> Result<(), Error> {
+        let wanted = self.wanted();
         let old = std::mem::take(&mut self.keys);
         for (peers, key) in old.iter().filter(|(peers, _)| !wanted.contains_key(peers)) {
             self.set_key(peers, Some(key), None)?;
@@ -187,5 +203,52 @@ async fn accept(socket: Arc<TcpListener>, inputs: mpsc::Sender<Input>) {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Asn, PeerConfig, PeerGroup, RouterId, config::AcceptedAs};
+
+    fn config(password: &str) -> SpeakerConfig {
+        let mut config = SpeakerConfig::new(Asn(1), RouterId(1));
+        let mut template = PeerConfig::new("eth0", IpAddr::from([0_u16; 8]), Asn(0));
+        template.password = Some(password.into());
+        config.groups.push(PeerGroup {
+            name: "eth0".into(),
+            members: Members::Interface("eth0".into()),
+            asns: AcceptedAs::External,
+            limit: 1,
+            template,
+        });
+        config
+    }
+
+    /// Its next advertisement may be minutes away.
+    #[test]
+    fn a_new_configuration_keeps_the_key_of_a_router_that_was_found() {
+        let mut listeners = Listeners::default();
+        let router: IpAddr = "fe80::1".parse().unwrap();
+        let keys = |listeners: &Listeners| {
+            let keys = listeners.keys.iter();
+            keys.map(|(peers, key)| (peers.address(), key.clone())).collect::<Vec<_>>()
+        };
+        let md5 = |password: &str| Key::Md5(password.to_owned());
+        listeners.configure(&config("one")).unwrap();
+        assert_eq!(keys(&listeners), []);
+        listeners.allow("eth0", router).unwrap();
+        listeners.allow("eth1", "fe80::9".parse().unwrap()).unwrap();
+        assert_eq!(keys(&listeners), [(router, md5("one"))]);
+        listeners.configure(&config("one")).unwrap();
+        assert_eq!(keys(&listeners), [(router, md5("one"))]);
+        listeners.configure(&config("two")).unwrap();
+        assert_eq!(keys(&listeners), [(router, md5("two"))]);
+        // Another router there.
+        let other: IpAddr = "fe80::2".parse().unwrap();
+        listeners.allow("eth0", other).unwrap();
+        assert_eq!(keys(&listeners), [(other, md5("two"))]);
+        listeners.configure(&SpeakerConfig::new(Asn(1), RouterId(1))).unwrap();
+        assert_eq!(keys(&listeners), []);
     }
 }

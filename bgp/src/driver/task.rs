@@ -237,6 +237,7 @@ impl Task {
             }
             Command::Originate(prefix, route) => self.speaker.originate(prefix, route),
             Command::Withdraw(prefix) => self.speaker.withdraw(&prefix),
+            Command::Networks(networks) => self.speaker.handle_networks(networks, now()),
             Command::InterfaceDown(down) => self.speaker.handle_interface_down(down, now()),
             Command::Neighbour(interface, address) => self.neighbour(&interface, address),
             Command::NeighbourLost(interface) => {
@@ -285,10 +286,7 @@ impl Task {
 
     fn neighbour(&mut self, interface: &str, address: IpAddr) {
         self.speaker.handle_neighbour(interface, address, now());
-        let key = self.speaker.peer_at(address).and_then(crate::PeerConfig::key);
-        if let Some(key) = key
-            && let Err(error) = self.listeners.allow(address, &key)
-        {
+        if let Err(error) = self.listeners.allow(interface, address) {
             tracing::error!(%error, "cannot prepare the listening sockets");
         }
     }

@@ -39,13 +39,13 @@ async fn two_speakers_exchange_routes_over_tcp() {
     let test = async {
         let batch = next_route(&mut right_fib).await;
         assert_eq!(batch.updates[0].prefix, prefix);
-        assert_eq!(batch.updates[0].next_hops[0].address.to_string(), "127.77.0.1");
+        assert_eq!(batch.updates[0].route.next_hops()[0].address.to_string(), "127.77.0.1");
         let snapshot = right.snapshot(true).await.unwrap();
         assert_eq!(snapshot.peers[0].state, State::Established);
         let mut events = right.events();
         left.shutdown(Shutdown::Final).await;
         let batch = next_route(&mut right_fib).await;
-        assert!(batch.updates[0].next_hops.is_empty());
+        assert_eq!(batch.updates[0].route, crate::FibRoute::Absent);
         let event = events.recv().await.unwrap();
         assert_eq!(event.cause, "received 6/9 hard reset (6/2 administrative shutdown)");
         right.shutdown(Shutdown::Restart).await;

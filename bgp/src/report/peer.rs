@@ -52,12 +52,18 @@ pub struct PeerReport {
     pub near_limit: bool,
     /// Those that import policy and loop checks let through.
     pub prefixes_accepted: usize,
+    /// Those whose packets are dropped, as agreed with the peer (RFC 7999).
+    pub prefixes_blackholed: usize,
+    /// Those that go the way of the peer, in the kernel.
+    pub prefixes_installed: usize,
     /// Prefixes we announced.
     pub prefixes_advertised: usize,
     /// Messages whose routes counted as withdrawn because of errors (RFC 7606).
     pub treated_as_withdraw: u64,
     /// Attributes that were ignored because of errors (RFC 7606).
     pub discarded_attributes: u64,
+    /// Times that a route was ignored because its next hop or prefix makes no sense (RFC 4271 §6.3).
+    pub ignored_routes: u64,
 }
 
 /// A session changed its state.
@@ -118,9 +124,12 @@ impl From<&PeerSnapshot> for PeerReport {
             prefixes_received: peer.prefixes_received,
             near_limit: peer.near_limit,
             prefixes_accepted: peer.prefixes_accepted,
+            prefixes_blackholed: peer.prefixes_blackholed,
+            prefixes_installed: peer.prefixes_installed,
             prefixes_advertised: peer.prefixes_advertised,
             treated_as_withdraw: peer.treated_as_withdraw,
             discarded_attributes: peer.discarded_attributes,
+            ignored_routes: peer.ignored_routes,
         }
     }
 }
@@ -178,9 +187,11 @@ impl PeerReport {
             (
                 "prefixes",
                 format!(
-                    "{} received, {} accepted, {} advertised{}",
+                    "{} received, {} accepted, {} installed, {} blackholed, {} advertised{}",
                     self.prefixes_received,
                     self.prefixes_accepted,
+                    self.prefixes_installed,
+                    self.prefixes_blackholed,
                     self.prefixes_advertised,
                     if self.near_limit { "; CLOSE TO max-prefixes" } else { "" },
                 ),
@@ -190,8 +201,8 @@ impl PeerReport {
             (
                 "errors (RFC 7606)",
                 format!(
-                    "{} updates treated as withdraw, {} attributes discarded",
-                    self.treated_as_withdraw, self.discarded_attributes,
+                    "{} updates treated as withdraw, {} attributes discarded, {} routes ignored",
+                    self.treated_as_withdraw, self.discarded_attributes, self.ignored_routes,
                 ),
             ),
         ];

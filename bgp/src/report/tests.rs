@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use expect_test::expect;
 
 use super::RouteReport;
 use crate::{
-    FibNextHop,
+    FibNextHop, FibRoute,
     attr::{AsPath, Community, PathAttributes},
     decision::Why,
     snapshot::{
@@ -26,6 +28,7 @@ fn path(peer: &str, received: PathAttributes) -> PathExplanation {
         address: received.next_hop.map(|hop| hop.address),
         path_id: 0,
         accepted: Some(received.clone()),
+        blackhole: None,
         received,
         import: ImportReason::Accepted("no rule matched".to_owned()),
         stale: false,
@@ -83,10 +86,10 @@ fn route() -> RouteExplanation {
                 ..told("worker-2", "no session (Active: nothing listens on 10.0.0.2:179)", None)
             },
         ],
-        fib: FibState::Installed(vec![FibNextHop {
+        fib: FibState::Installed(FibRoute::Via(Arc::new([FibNextHop {
             address: "10.0.1.1".parse().unwrap(),
             interface: None,
-        }]),
+        }]))),
     }
 }
 
@@ -130,14 +133,16 @@ fn the_report_fits_eighty_columns() {
 
 #[test]
 fn what_the_kernel_has_is_said_in_words() {
-    let hops = vec![FibNextHop {
+    let hops = FibRoute::Via(Arc::new([FibNextHop {
         address: "fe80::1".parse().unwrap(),
         interface: Some("eth0".to_owned()),
-    }];
+    }]));
     let why = "another program's route has this prefix and metric".to_owned();
     let states = [
         FibState::Told(hops.clone()),
-        FibState::Refused { next_hops: hops, why },
+        FibState::Refused { route: hops, why: why.clone() },
+        FibState::Refused { route: FibRoute::Blackhole, why },
+        FibState::Told(FibRoute::Blackhole),
         FibState::Local,
         FibState::NoPath,
         FibState::Off,
@@ -154,6 +159,8 @@ fn what_the_kernel_has_is_said_in_words() {
     expect![[r#"
         kernel:   not there yet: being written, via fe80::1 dev eth0
         kernel:   NOT installed via fe80::1 dev eth0: another program's route has this           prefix and metric
+        kernel:   NOT installed as a blackhole: another program's route has this prefix           and metric
+        kernel:   not there yet: being written, as a blackhole
         kernel:   originated here: the way to it is not BGP's to write
         kernel:   no route: no path is usable
         kernel:   not looked after: this speaker writes no routes"#]]

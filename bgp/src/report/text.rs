@@ -17,12 +17,16 @@ impl RouteReport {
     }
 
     fn write_kernel(&self, text: &mut String) {
-        let (hops, why) = (self.kernel.next_hops.join(", "), self.kernel.why.as_deref());
-        let why = why.unwrap_or_default();
+        let why = self.kernel.why.as_deref().unwrap_or_default();
+        let to = match self.kernel.blackhole {
+            true => "as a blackhole".to_owned(),
+            false => format!("via {}", self.kernel.next_hops.join(", ")),
+        };
         let line = match self.kernel.state.as_str() {
-            "installed" => format!("installed via {hops}"),
-            "waiting" => format!("not there yet: {why}, via {hops}"),
-            "refused" => format!("NOT installed via {hops}: {why}"),
+            "installed" if self.kernel.blackhole => why.to_owned(),
+            "installed" => format!("installed {to}"),
+            "waiting" => format!("not there yet: {why}, {to}"),
+            "refused" => format!("NOT installed {to}: {why}"),
             "local" => why.to_owned(),
             "none" => format!("no route: {why}"),
             "kept" => format!("unchanged: {why}"),

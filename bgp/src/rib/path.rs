@@ -11,9 +11,88 @@ pub(crate) enum Rejection {
     OwnOriginator,
     OwnCluster,
     NextHop,
+    OwnNextHop,
+    OffLink,
+    Martian,
     RouteLeak,
     MappedNextHop,
     Policy,
+}
+
+impl Rejection {
+    /// Says whether a next hop or prefix makes no sense, although it is well-formed (RFC 4271 §6.3).
+    pub(crate) const fn is_semantic(self) -> bool {
+        matches!(
+            self,
+            Self::NextHop
+                | Self::OwnNextHop
+                | Self::OffLink
+                | Self::Martian
+                | Self::MappedNextHop
+                | Self::FirstAs
+        )
+    }
+
+    /// Returns the reason in words.
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Self::FirstAs => "the path does not begin with the AS of the peer",
+            Self::OwnAs => "our own AS is in the path",
+            Self::OwnOriginator => "we originated it",
+            Self::OwnCluster => "it passed our reflection cluster",
+            Self::NextHop => "the next hop is no router we could send to",
+            Self::OwnNextHop => "the next hop is this router",
+            Self::OffLink => {
+                "the next hop is neither the peer nor on a network of ours; if it may be further away, set multihop"
+            }
+            Self::Martian => "no prefix of unicast addresses",
+            Self::RouteLeak => "a route leak: the peer may not pass it on to us (RFC 9234)",
+            Self::MappedNextHop => {
+                "the next hop is an IPv4 address in IPv6 form; give the peer an IPv6 address on this \
+                 link, or have it set one (FRR: set ipv6 next-hop global)"
+            }
+            Self::Policy => "import policy",
+        }
+    }
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.why())
+    }
+}
+
+/// What import made of a path that it let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// The attributes after import policy.
+    pub(crate) set: AttrId,
+    /// Whether packets are dropped, as agreed with the peer (RFC 7999).
+    pub(crate) blackhole: bool,
+}
+
+impl From<AttrId> for Accepted {
+    fn from(set: AttrId) -> Self {
+        Self { set, blackhole: false }
+    }
+}
+
+/// What became of a path in import, without the attributes: the two together would take more room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Accepted,
+    Blackholed,
+    Rejected(Rejection),
+}
+
+impl Verdict {
+    fn split(import: Result<Accepted, Rejection>) -> (Option<AttrId>, Self) {
+        match import {
+            Ok(Accepted { set, blackhole: false }) => (Some(set), Self::Accepted),
+            Ok(Accepted { set, blackhole: true }) => (Some(set), Self::Blackholed),
+            Err(rejection) => (None, Self::Rejected(rejection)),
+        }
+    }
 }
 
 /// What makes a path the successor of another one: who sent it, and under which identifier (RFC 7911 §3).
@@ -58,7 +137,7 @@ pub(crate) struct Path {
     pub(crate) key: PathKey,
     pub(crate) received: AttrId,
     accepted: Option<AttrId>,
-    rejection: Option<Rejection>,
+    verdict: Verdict,
     /// [`STALE`], and when it was written.
     marks: u8,
     /// Our name for the path towards ADD-PATH peers; unique in its slot and kept as long as the path lives.
@@ -66,9 +145,9 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    pub(crate) fn new(key: PathKey, received: AttrId, accepted: Result<AttrId, Rejection>) -> Self {
-        let (accepted, rejection) = (accepted.ok(), accepted.err());
-        Self { key, received, accepted, rejection, marks: 0, local_id: 0 }
+    pub(crate) fn new(key: PathKey, received: AttrId, import: Result<Accepted, Rejection>) -> Self {
+        let (accepted, verdict) = Verdict::split(import);
+        Self { key, received, accepted, verdict, marks: 0, local_id: 0 }
     }
 
     /// What was written last; walks that are under way know better (see [`super::Rib::fate`]).
@@ -89,13 +168,27 @@ impl Path {
     }
 
     /// Takes another verdict of import policy.
-    pub(super) fn set_accepted(&mut self, accepted: Result<AttrId, Rejection>) {
-        (self.accepted, self.rejection) = (accepted.ok(), accepted.err());
+    pub(super) fn set_import(&mut self, import: Result<Accepted, Rejection>) {
+        (self.accepted, self.verdict) = Verdict::split(import);
     }
 
     /// Returns the attributes after import policy.
     pub(crate) fn accepted(&self) -> Result<AttrId, Rejection> {
-        self.accepted.ok_or(self.rejection.unwrap_or(Rejection::Policy))
+        self.accepted.ok_or(match self.verdict {
+            Verdict::Rejected(rejection) => rejection,
+            Verdict::Accepted | Verdict::Blackholed => Rejection::Policy,
+        })
+    }
+
+    /// Returns what import made of it.
+    pub(crate) fn import(&self) -> Result<Accepted, Rejection> {
+        let blackhole = self.is_blackholed();
+        self.accepted().map(|set| Accepted { set, blackhole })
+    }
+
+    /// Says whether packets are dropped, as agreed with the peer (RFC 7999).
+    pub(crate) fn is_blackholed(&self) -> bool {
+        self.verdict == Verdict::Blackholed
     }
 
     pub(crate) fn local_id(&self) -> u32 {

@@ -2,10 +2,10 @@
 
 use super::{
     SlotId,
-    next_hops::NextHopSetId,
-    path::{Path, PathKey, Paths, Rejection},
+    path::{Accepted, Path, PathKey, Paths, Rejection},
+    way::WayId,
 };
-use crate::{attr::AttrId, types::Prefix};
+use crate::types::Prefix;
 
 /// A decision is due.
 const DIRTY: u8 = 1;
@@ -19,8 +19,8 @@ pub(super) struct Slot {
     pub(super) prefix: Prefix,
     /// In one octet: there may be millions of slots.
     flags: u8,
-    /// The next hops told last.
-    pub(super) fib: Option<NextHopSetId>,
+    /// The way told last.
+    pub(super) fib: Option<WayId>,
     paths: Paths,
 }
 
@@ -89,15 +89,15 @@ impl Slot {
     pub(super) fn revise(
         &mut self,
         key: PathKey,
-        accepted: Result<AttrId, Rejection>,
+        import: Result<Accepted, Rejection>,
     ) -> Option<Path> {
         let index = self.paths.find(key)?;
         let path = self.paths.as_mut_slice().get_mut(index)?;
         let before = *path;
-        if before.accepted() == accepted {
+        if before.import() == import {
             return None;
         }
-        path.set_accepted(accepted);
+        path.set_import(import);
         if index == 0 && self.has(CHOSEN) {
             self.set(TOUCHED, true);
         }

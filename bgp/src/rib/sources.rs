@@ -62,9 +62,18 @@ impl Count {
     }
 }
 
+/// Prefixes that go the way of a peer, as was decided last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses {
+    pub(crate) all: usize,
+    /// Those whose packets are dropped because the peer asked for it (RFC 7999).
+    pub(crate) blackholed: usize,
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     source: Option<Source>,
+    uses: Uses,
     /// By family, as in [`Family::ALL`].
     counts: [Count; 2],
     /// Every slot with a path of this source, perhaps several times, and others that had one: losing a peer must not cost
@@ -131,6 +140,22 @@ impl Sources {
 
     pub(super) fn get(&self, peer: PeerId) -> Option<&Source> {
         self.entries.get(peer.index())?.source.as_ref()
+    }
+
+    pub(super) fn uses(&self, peer: PeerId) -> Uses {
+        self.entries.get(peer.index()).map(|entry| entry.uses).unwrap_or_default()
+    }
+
+    /// A prefix begins or ends to go the way of a peer.
+    pub(super) fn count_use(&mut self, peer: PeerId, blackhole: bool, begins: bool) {
+        let Some(entry) = self.entries.get_mut(peer.index()) else { return };
+        let step = |number: &mut usize| {
+            *number = if begins { number.saturating_add(1) } else { number.saturating_sub(1) };
+        };
+        step(&mut entry.uses.all);
+        if blackhole {
+            step(&mut entry.uses.blackholed);
+        }
     }
 
     pub(super) fn count(&self, peer: PeerId) -> Count {

@@ -6,12 +6,9 @@
 
 use super::{
     PeerId, Rejection, Rib, SlotId,
-    path::{Epoch, Path, PathKey},
+    path::{Accepted, Epoch, Path, PathKey},
 };
-use crate::{
-    attr::AttrId,
-    types::{Families, Family, Prefix},
-};
+use crate::types::{Families, Family, Prefix};
 
 /// What becomes of a peer's routes, in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -218,14 +215,14 @@ impl Rib {
         &mut self,
         prefix: &Prefix,
         key: PathKey,
-        accepted: Result<AttrId, Rejection>,
+        import: Result<Accepted, Rejection>,
     ) {
         let Some(id) = self.find(prefix) else { return };
-        let Some(before) = self.slot_mut(id).and_then(|slot| slot.revise(key, accepted)) else {
+        let Some(before) = self.slot_mut(id).and_then(|slot| slot.revise(key, import)) else {
             return;
         };
         let mut after = before;
-        after.set_accepted(accepted);
+        after.set_import(import);
         self.tally(prefix.family(), &before, false);
         self.tally(prefix.family(), &after, true);
         self.dropped = self.dropped.saturating_add(1);
@@ -370,7 +367,7 @@ mod tests {
                 match step {
                     Step::Announce(source, number, path_id, accepts) => {
                         let key = PathKey { source: PeerId(source), path_id };
-                        let accepted = if accepts { Ok(set) } else { Err(Rejection::Policy) };
+                        let accepted = if accepts { Ok(set.into()) } else { Err(Rejection::Policy) };
                         rib.insert(prefix(number), Path::new(key, set, accepted));
                         model.insert((key, prefix(number)), (accepts, false));
                     }

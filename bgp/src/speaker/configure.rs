@@ -168,6 +168,8 @@ impl Speaker {
             || new.allow_own_as != old.allow_own_as
             || new.enforce_first_as != old.enforce_first_as
             || new.graceful_shutdown != old.graceful_shutdown
+            || new.blackhole != old.blackhole
+            || new.multihop != old.multihop
         {
             self.order(id, Task::Reimport);
         }

@@ -2,15 +2,16 @@
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
-use super::{Speaker, status::usage};
+use super::{FibRoute, Speaker, status::usage};
 use crate::{
-    attr::{DEFAULT_LOCAL_PREF, PathAttributes},
+    attr::{Community, DEFAULT_LOCAL_PREF, PathAttributes},
     decision::{Candidate, Multipath, Why, decide},
     filter::{Action, Source, Subject},
     rib::{Entry, Path, PeerId, SlotId},
     session::State,
     snapshot::{
-        Announcement, FibState, ImportReason, PathExplanation, Rank, RouteExplanation, Usage,
+        Announcement, BlackholeState, FibState, ImportReason, PathExplanation, Rank,
+        RouteExplanation, Usage,
     },
     types::{PeerType, Prefix},
     update_group::{UpdateGroup, Withheld, judge, outgoing},
@@ -117,6 +118,12 @@ impl Speaker {
         let received = self.interner.attributes(path.received);
         let accepted = path.accepted().ok().map(|set| self.interner.attributes(set));
         let rank = ranking.iter().find(|(ranked, _)| *ranked == index);
+        let tagged = received.has(Community::BLACKHOLE)
+            || accepted.as_ref().is_some_and(|accepted| accepted.has(Community::BLACKHOLE));
+        let blackhole = tagged.then_some(match path.is_blackholed() {
+            true => BlackholeState::Honoured,
+            false => BlackholeState::NotAgreed,
+        });
         Some(PathExplanation {
             peer: self.name_of(path.key.source),
             address: self.peers.get(&path.key.source).map(|peer| peer.config.address),
@@ -124,6 +131,7 @@ impl Speaker {
             import: self.import_reason(path, &entry.prefix, &received, accepted.as_ref()),
             accepted,
             received,
+            blackhole: blackhole.filter(|_| path.key.source != PeerId::LOCAL),
             stale,
             usage: usage(index, path, entry.decision.as_ref()),
             rank: rank.map(|(_, rank)| rank.clone()),
@@ -150,6 +158,9 @@ impl Speaker {
             // Loops and leaks come before policy and are named by the usage.
             None if verdict.action == Action::Accept => ImportReason::BeforePolicy,
             None => ImportReason::Rejected(rule),
+            Some(_) if verdict.action == Action::Reject => {
+                ImportReason::Changed(format!("agreed as a blackhole, otherwise {rule}"))
+            }
             Some(accepted) if accepted == received => ImportReason::Accepted(rule),
             Some(_) => ImportReason::Changed(rule),
         }
@@ -249,8 +260,8 @@ impl Speaker {
         if self.restart.is_some() {
             return FibState::Restarting;
         }
-        if !entry.next_hops.is_empty() {
-            return self.fib.state(&entry.prefix, entry.next_hops.to_vec());
+        if entry.route != FibRoute::Absent {
+            return self.fib.state(&entry.prefix, entry.route.clone());
         }
         match paths.first().map(|path| (&path.usage, &path.peer)) {
             Some((Usage::Best(_) | Usage::Multipath, None)) => FibState::Local,

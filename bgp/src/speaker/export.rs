@@ -52,9 +52,9 @@ impl Speaker {
             let outcome = self.rib.update(*id, &self.interner);
             if self.config.fib
                 && outcome.fib
-                && let Some((prefix, next_hops)) = self.rib.fib_entry(*id)
+                && let Some((prefix, route)) = self.rib.fib_entry(*id)
             {
-                let update = FibUpdate { prefix, next_hops };
+                let update = FibUpdate { prefix, route };
                 self.fib.told(&update);
                 self.outputs.push_back(Output::Fib(update));
             }

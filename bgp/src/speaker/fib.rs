@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Instant};
 
 use hashbrown::HashSet;
 
-use super::{FibNextHop, FibOutcome, FibUpdate, Speaker};
-use crate::{snapshot::FibState, types::Prefix};
+use super::{FibOutcome, FibRoute, FibUpdate, Speaker};
+use crate::{rib::PeerId, snapshot::FibState, types::Prefix};
 
 /// Answers that are due, and those that were bad. A route that is in neither list is in the kernel.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Fib {
 impl Fib {
     /// Takes note of what the writer is told.
     pub(super) fn told(&mut self, update: &FibUpdate) {
-        if update.next_hops.is_empty() {
+        if update.route == FibRoute::Absent {
             self.pending.remove(&update.prefix);
             self.refused.remove(&update.prefix);
         } else {
@@ -25,14 +25,14 @@ impl Fib {
         }
     }
 
-    pub(super) fn state(&self, prefix: &Prefix, next_hops: Vec<FibNextHop>) -> FibState {
+    pub(super) fn state(&self, prefix: &Prefix, route: FibRoute) -> FibState {
         if let Some(why) = self.refused.get(prefix) {
-            return FibState::Refused { next_hops, why: why.clone() };
+            return FibState::Refused { route, why: why.clone() };
         }
         if self.pending.contains(prefix) {
-            return FibState::Told(next_hops);
+            return FibState::Told(route);
         }
-        FibState::Installed(next_hops)
+        FibState::Installed(route)
     }
 
     /// Counts the routes that the kernel does not have although it should.
@@ -42,13 +42,23 @@ impl Fib {
 }
 
 impl Speaker {
+    /// Counts the prefixes that the kernel sends the way of a peer, as far as it was told: all but those that it refused.
+    pub(super) fn installed(&self, id: PeerId) -> usize {
+        if !self.config.fib {
+            return 0;
+        }
+        let refused = self.fib.refused.keys();
+        let refused = refused.filter(|prefix| self.rib.users(prefix).contains(&id)).count();
+        self.rib.uses(id).all.saturating_sub(refused)
+    }
+
     /// The writer of kernel routes says what became of routes that it was told, or that changed later.
     pub fn handle_fib_outcomes(&mut self, outcomes: Vec<FibOutcome>, now: Instant) {
         self.now = now;
         for FibOutcome { prefix, refused } in outcomes {
             self.fib.pending.remove(&prefix);
             // It may have been withdrawn meanwhile.
-            match refused.filter(|_| self.rib.has_next_hops(&prefix)) {
+            match refused.filter(|_| self.rib.has_way(&prefix)) {
                 Some(why) => drop(self.fib.refused.insert(prefix, why)),
                 None => drop(self.fib.refused.remove(&prefix)),
             }

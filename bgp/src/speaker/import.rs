@@ -8,9 +8,9 @@ use crate::{
         self, AttrId, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
         decode_next_hop, flag,
     },
-    config::PeerConfig,
-    filter::{Action, Source, Subject},
-    rib::{Path, PathKey, PeerId, Rejection},
+    config::{Blackhole, PeerConfig},
+    filter::{Action, AnyCommunity, Operation, Source, Subject, Verdict},
+    rib::{Accepted, Path, PathKey, PeerId, Rejection},
     session::Negotiated,
     types::{Asn, Families, Family, PeerType, Prefix, Role},
     wire::{
@@ -27,6 +27,8 @@ pub(super) struct Importer {
     pub(super) peer_type: PeerType,
     /// Our address in the session: no next hop for us.
     pub(super) local: Option<IpAddr>,
+    /// Whether the peer is of another system and on a network of ours: so must its next hops be (RFC 4271 §6.3 b).
+    pub(super) on_link: bool,
 }
 
 /// A set of attributes, and what is in it if that is known already.
@@ -43,7 +45,10 @@ impl Speaker {
         let config = Arc::clone(&peer.config);
         let peer_type = config.peer_type(self.config.local_as);
         let session = peer.established.and_then(|connection| self.connections.get(&connection));
-        Some(Importer { id, config, peer_type, local: session.and_then(|session| session.local) })
+        let near = !config.multihop && self.networks.is_neighbour(&config.address);
+        let on_link = peer_type == PeerType::External && near;
+        let local = session.and_then(|session| session.local);
+        Some(Importer { id, config, peer_type, local, on_link })
     }
 
     /// Says whether the session goes on.
@@ -155,16 +160,20 @@ impl Speaker {
         };
         let attributes = attributes.unwrap_or_else(|| self.interner.attributes(set));
         // Without conditions on the prefix one verdict holds for all of them.
-        let uniform = importer.config.import.ignores_prefix();
+        let blackhole = matches!(importer.config.blackhole, Blackhole::Within(_))
+            && attributes.has(Community::BLACKHOLE);
+        let uniform = importer.config.import.ignores_prefix() && !blackhole;
         let mut shared = None;
         let mut items = nlri.iter();
         let mut lookups = std::mem::take(&mut self.lookups);
         while self.rib.look_up(&mut items, &mut lookups) {
             for lookup in &lookups {
                 let Item { prefix, path_id } = lookup.item;
-                let accepted =
-                    shared.unwrap_or_else(|| self.accept(importer, &prefix, set, &attributes));
-                if uniform {
+                let accepted = match shared {
+                    Some(shared) if prefix.is_unicast() => shared,
+                    _ => self.accept(importer, &prefix, set, &attributes),
+                };
+                if uniform && prefix.is_unicast() {
                     shared = Some(accepted);
                 }
                 let key = PathKey { source: importer.id, path_id };
@@ -240,7 +249,44 @@ impl Speaker {
         prefix: &Prefix,
         set: AttrId,
         received: &PathAttributes,
-    ) -> Result<AttrId, Rejection> {
+    ) -> Result<Accepted, Rejection> {
+        let judged = self.judge(importer, prefix, set, received);
+        if let Err(why) = judged
+            && why.is_semantic()
+        {
+            self.log_ignored(importer.id, prefix, received, why);
+        }
+        judged
+    }
+
+    /// RFC 4271 §6.3: what makes no sense is logged and ignored, and the session goes on.
+    fn log_ignored(
+        &mut self,
+        id: PeerId,
+        prefix: &Prefix,
+        received: &PathAttributes,
+        why: Rejection,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.ignored_routes = peer.ignored_routes.saturating_add(1);
+        let count = peer.ignored_routes;
+        // As with malformed messages: all are counted, fewer and fewer are told.
+        if count.is_power_of_two() {
+            let next_hop = received.next_hop.map(|next_hop| next_hop.address);
+            tracing::warn!(peer = %peer.config.name, %prefix, ?next_hop, count, "route ignored: {why}");
+        }
+    }
+
+    fn judge(
+        &mut self,
+        importer: &Importer,
+        prefix: &Prefix,
+        set: AttrId,
+        received: &PathAttributes,
+    ) -> Result<Accepted, Rejection> {
+        if !prefix.is_unicast() {
+            return Err(Rejection::Martian);
+        }
         self.check_loops(importer, received)?;
         let only_to_customer = check_leak(importer, received)?;
         let subject = Subject {
@@ -250,18 +296,25 @@ impl Speaker {
             peer_type: importer.peer_type,
         };
         let verdict = importer.config.import.judge(&subject);
-        if verdict.action == Action::Reject {
-            return Err(Rejection::Policy);
+        let blackhole = is_blackhole(importer, &subject, &verdict);
+        let operations = match verdict.action {
+            Action::Accept => verdict.operations,
+            Action::Reject if blackhole => &[],
+            Action::Reject => return Err(Rejection::Policy),
+        };
+        // What is dropped needs no next hop.
+        if importer.on_link && !blackhole {
+            self.check_on_link(importer, received)?;
         }
         // RFC 8326 §4.2.
         let leaving = importer.config.graceful_shutdown
             || importer.peer_type == PeerType::External
                 && received.has(Community::GRACEFUL_SHUTDOWN);
-        if verdict.operations.is_empty() && !leaving && only_to_customer.is_none() {
-            return Ok(set);
+        if operations.is_empty() && !leaving && only_to_customer.is_none() && !blackhole {
+            return Ok(set.into());
         }
         let mut attributes = received.clone();
-        for operation in verdict.operations {
+        for operation in operations {
             operation.apply(&mut attributes);
         }
         if leaving {
@@ -270,7 +323,10 @@ impl Speaker {
         if let Some(asn) = only_to_customer {
             attributes.mark_only_to_customer(asn);
         }
-        Ok(self.interner.intern(&attributes))
+        if blackhole {
+            confine(&mut attributes);
+        }
+        Ok(Accepted { set: self.interner.intern(&attributes), blackhole })
     }
 
     fn check_loops(&self, importer: &Importer, set: &PathAttributes) -> Result<(), Rejection> {
@@ -298,9 +354,22 @@ impl Speaker {
             {
                 Err(Rejection::MappedNextHop)
             }
-            Some(next_hop) if is_usable(importer, &next_hop.address) => Ok(()),
+            Some(NextHop { address, .. }) if is_router(importer, &address) => {
+                // RFC 4271 §6.3 a.
+                let own = importer.local == Some(address) || self.networks.is_own(&address);
+                if own { Err(Rejection::OwnNextHop) } else { Ok(()) }
+            }
             _ => Err(Rejection::NextHop),
         }
+    }
+
+    /// RFC 4271 §6.3 b: the next hop of a peer on our link is the peer, or another router there.
+    fn check_on_link(&self, importer: &Importer, set: &PathAttributes) -> Result<(), Rejection> {
+        let next_hop = set.next_hop.map(|next_hop| next_hop.address);
+        let near = next_hop.is_none_or(|address| {
+            address == importer.config.address || self.networks.is_neighbour(&address)
+        });
+        if near { Ok(()) } else { Err(Rejection::OffLink) }
     }
 
     /// Runs import policy again over paths that a peer sent.
@@ -362,8 +431,29 @@ fn check_leak(importer: &Importer, set: &PathAttributes) -> Result<Option<Asn>, 
     }
 }
 
-/// RFC 4271 §6.3: a next hop must be a router, and not this one.
-fn is_usable(importer: &Importer, next_hop: &IpAddr) -> bool {
+/// RFC 7999 §3.3: honoured only if that was agreed with the peer, which may announce the prefix.
+fn is_blackhole(importer: &Importer, subject: &Subject<'_>, verdict: &Verdict<'_>) -> bool {
+    let accepted = verdict.action == Action::Accept;
+    let agreed = match &importer.config.blackhole {
+        Blackhole::None => false,
+        Blackhole::Accepted => accepted,
+        within @ Blackhole::Within(_) => within.covers(&subject.prefix),
+    };
+    let blackhole = Operation::AddCommunity(AnyCommunity::Standard(Community::BLACKHOLE));
+    let attached = accepted && verdict.operations.contains(&blackhole);
+    agreed && (attached || subject.attributes.has(Community::BLACKHOLE))
+}
+
+/// RFC 7999 §3.2: a blackhole must not leave our system unless somebody said where it may go.
+fn confine(attributes: &mut PathAttributes) {
+    let scopes = [Community::NO_ADVERTISE, Community::NO_EXPORT, Community::NO_EXPORT_SUBCONFED];
+    if !scopes.into_iter().any(|scope| attributes.has(scope)) {
+        attributes.add_community(Community::NO_EXPORT);
+    }
+}
+
+/// RFC 4271 §6.3: a next hop must be a router.
+fn is_router(importer: &Importer, next_hop: &IpAddr) -> bool {
     // Speakers on one machine may talk over 127.0.0.0/8.
     let loopback_session = importer.config.address.is_loopback();
     let strange = match next_hop {
@@ -375,7 +465,7 @@ fn is_usable(importer: &Importer, next_hop: &IpAddr) -> bool {
             address.is_unspecified() || address.is_loopback() || address.is_multicast()
         }
     };
-    !strange && importer.local != Some(*next_hop)
+    !strange
 }
 
 /// The attributes that all prefixes share. Usually there are no others and nothing is copied.

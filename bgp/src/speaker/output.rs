@@ -91,8 +91,30 @@ pub struct ConnectRequest {
 pub struct FibUpdate {
     /// The prefix.
     pub prefix: Prefix,
-    /// Next hops that share the load; none: remove the route.
-    pub next_hops: Arc<[FibNextHop]>,
+    /// Where packets go from now on.
+    pub route: FibRoute,
+}
+
+/// Where packets go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FibRoute {
+    /// Nowhere because of BGP: there is no route, or one that was there is removed.
+    #[default]
+    Absent,
+    /// To these routers, at least one; several share the load.
+    Via(Arc<[FibNextHop]>),
+    /// They are dropped, as agreed with the peer that asked for it (RFC 7999).
+    Blackhole,
+}
+
+impl FibRoute {
+    /// Lists the routers.
+    pub fn next_hops(&self) -> &[FibNextHop] {
+        match self {
+            Self::Via(next_hops) => next_hops,
+            Self::Absent | Self::Blackhole => &[],
+        }
+    }
 }
 
 /// What the writer of kernel routes made of a route.

@@ -65,6 +65,8 @@ pub(super) struct Peer {
     /// Messages whose routes counted as withdrawn, and attributes that were discarded (RFC 7606).
     pub(super) treated_as_withdraw: u64,
     pub(super) discarded_attributes: u64,
+    /// Routes whose next hop or prefix makes no sense (RFC 4271 §6.3).
+    pub(super) ignored_routes: u64,
 }
 
 impl Deadline for Peer {
@@ -109,6 +111,7 @@ impl Peer {
             received: MessageCounters::default(),
             treated_as_withdraw: 0,
             discarded_attributes: 0,
+            ignored_routes: 0,
         }
     }
 

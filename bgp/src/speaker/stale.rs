@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Speaker;
 use crate::{
-    attr::{AttrId, Community},
-    rib::{Path, PeerId, Rejection, Retire, Task},
+    attr::Community,
+    rib::{Accepted, Path, PeerId, Rejection, Retire, Task},
     types::{Families, Family, Prefix},
     wire::Refresh,
 };
@@ -48,7 +48,7 @@ impl Speaker {
             if self.interner.attributes(path.received).has(Community::NO_LLGR) {
                 self.rib.remove(prefix, path.key);
             } else {
-                let accepted = self.mark_long_lived(path.accepted());
+                let accepted = self.mark_long_lived(path.import());
                 self.rib.revise(prefix, path.key, accepted);
             }
         }
@@ -56,11 +56,12 @@ impl Speaker {
 
     pub(super) fn mark_long_lived(
         &mut self,
-        accepted: Result<AttrId, Rejection>,
-    ) -> Result<AttrId, Rejection> {
-        let mut attributes = self.interner.attributes(accepted?);
+        accepted: Result<Accepted, Rejection>,
+    ) -> Result<Accepted, Rejection> {
+        let accepted = accepted?;
+        let mut attributes = self.interner.attributes(accepted.set);
         attributes.add_community(Community::LLGR_STALE);
-        Ok(self.interner.intern(&attributes))
+        Ok(Accepted { set: self.interner.intern(&attributes), ..accepted })
     }
 
     /// Long enough (RFC 9494 §4.2, Long-lived Stale Time).

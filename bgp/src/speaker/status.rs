@@ -6,7 +6,7 @@ use super::{Speaker, history::Transition};
 use crate::{
     bfd,
     decision::Decision,
-    rib::{Entry, Path, PeerId, Rejection},
+    rib::{Entry, Path, PeerId},
     snapshot::{PathSnapshot, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot, Usage},
     types::Families,
 };
@@ -69,9 +69,12 @@ impl Speaker {
             prefixes_received: count.received,
             near_limit: peer.near_limit,
             prefixes_accepted: count.accepted,
+            prefixes_blackholed: self.rib.uses(id).blackholed,
+            prefixes_installed: self.installed(id),
             prefixes_advertised: self.advertised(id),
             treated_as_withdraw: peer.treated_as_withdraw,
             discarded_attributes: peer.discarded_attributes,
+            ignored_routes: peer.ignored_routes,
         })
     }
 
@@ -110,19 +113,7 @@ impl Speaker {
 
 pub(super) fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
     if let Err(rejection) = path.accepted() {
-        return Usage::Rejected(match rejection {
-            Rejection::FirstAs => "the path does not begin with the AS of the peer",
-            Rejection::OwnAs => "our own AS is in the path",
-            Rejection::OwnOriginator => "we originated it",
-            Rejection::OwnCluster => "it passed our reflection cluster",
-            Rejection::NextHop => "the next hop is no router we could send to",
-            Rejection::RouteLeak => "a route leak: the peer may not pass it on to us (RFC 9234)",
-            Rejection::MappedNextHop => {
-                "the next hop is an IPv4 address in IPv6 form; give the peer an IPv6 address on this \
-                 link, or have it set one (FRR: set ipv6 next-hop global)"
-            }
-            Rejection::Policy => "import policy",
-        });
+        return Usage::Rejected(rejection.why());
     }
     let Some(decision) = decision else { return Usage::Unreachable };
     if decision.used.first() == Some(&index) {

@@ -1,4 +1,5 @@
 mod bfd;
+mod blackhole;
 mod bmp;
 mod chaos;
 mod collision;

@@ -122,7 +122,7 @@ impl Bench {
                 }
                 Output::Fib(update) => {
                     let hops: Vec<IpAddr> =
-                        update.next_hops.iter().map(|hop| hop.address).collect();
+                        update.route.next_hops().iter().map(|hop| hop.address).collect();
                     if hops.is_empty() {
                         self.fib.remove(&update.prefix);
                     } else {

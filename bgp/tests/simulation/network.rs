@@ -430,7 +430,8 @@ impl Network {
                 }
             }
             Output::Fib(update) => {
-                let hops: Vec<IpAddr> = update.next_hops.iter().map(|hop| hop.address).collect();
+                let hops: Vec<IpAddr> =
+                    update.route.next_hops().iter().map(|hop| hop.address).collect();
                 let fib = &mut self.nodes[node].fib;
                 if hops.is_empty() {
                     fib.remove(&update.prefix);

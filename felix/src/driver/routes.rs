@@ -8,7 +8,7 @@ use kernel::{
     route::{PROTOCOL_BGP, PROTOCOL_WORKLOAD},
 };
 
-use super::{FibEntry, FibOutcome, LocalRoute};
+use super::{FibEntry, FibOutcome, FibRoute, LocalRoute};
 
 /// Metric of every route of ours, as Calico has it.
 const METRIC: u32 = 1024;
@@ -63,17 +63,21 @@ impl Routes {
     /// Sets or removes routes learned by BGP.
     pub(super) fn set_fib(&mut self, entries: Vec<FibEntry>) {
         for entry in entries {
-            if entry.next_hops.is_empty() {
-                self.table.unset(entry.prefix, PROTOCOL_BGP);
-                continue;
-            }
             let hop = |(gateway, interface): (_, Option<String>)| match interface {
                 Some(interface) => NextHop::via(gateway, interface),
                 None => NextHop::gateway(gateway),
             };
-            let hops = entry.next_hops.into_iter().map(hop).collect();
+            let route = match entry.route {
+                FibRoute::Absent => {
+                    self.table.unset(entry.prefix, PROTOCOL_BGP);
+                    continue;
+                }
+                FibRoute::Via(hops) => {
+                    Route::unicast(entry.prefix, hops.into_iter().map(hop).collect())
+                }
+                FibRoute::Blackhole => Route::blackhole(entry.prefix),
+            };
             self.told.push(entry.prefix);
-            let route = Route::unicast(entry.prefix, hops);
             self.table.set(route.with_protocol(PROTOCOL_BGP).with_priority(METRIC));
         }
     }

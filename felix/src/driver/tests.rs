@@ -17,7 +17,7 @@ use kernel::{NetNs, Netlink, link};
 use tokio::time::{Instant, timeout};
 
 use self::engine::Simple;
-use super::{Config, Event, FibEntry, Handle, spawn};
+use super::{Config, Event, FibEntry, FibRoute, Handle, spawn};
 use crate::update::{EndpointId, LocalEndpoint, Update};
 
 /// Runs in a fresh network namespace with a runtime.
@@ -215,7 +215,7 @@ fn routes_of_a_former_run_stay_until_bgp_has_told_all() {
         let handle = start();
         handle.updates(vec![endpoint(2), Update::InSync]).await;
         let hops = vec![("192.0.2.2".parse().unwrap(), None), ("192.0.2.3".parse().unwrap(), None)];
-        let entry = FibEntry { prefix: "10.2.0.0/16".parse().unwrap(), next_hops: hops };
+        let entry = FibEntry { prefix: "10.2.0.0/16".parse().unwrap(), route: FibRoute::Via(hops) };
         handle.set_fib(vec![entry]).await;
         let mut status = handle.status();
         status.wait_for(|status| status.routes >= 1).await.unwrap();

@@ -173,3 +173,31 @@ fn a_router_behind_a_gateway_is_reached_from_the_nodes_address_unless_the_peer_s
         "#]],
     );
 }
+
+/// RFC 7999 §4: nothing is dropped unless an operator said so for this very peer.
+#[test]
+fn blackholes_are_agreed_by_an_annotation() {
+    let tor = json!({"peerIP": "10.1.1.1", "asNumber": 65101});
+    let agreed = |text: Option<&str>| {
+        let mut view = view(json!({}), &[("tor", tor.clone())]);
+        let annotations = &mut view.peers.get_mut("tor").unwrap().metadata.annotations;
+        annotations.extend(text.map(|text| ("voile.dev/blackhole".to_owned(), text.to_owned())));
+        let (list, problems) = peerings(&view, "n1");
+        let mesh = list.iter().filter(|peering| peering.origin == Origin::Mesh);
+        assert!(mesh.clone().count() > 0);
+        assert!(mesh.clone().all(|peering| peering.blackhole == Blackhole::None));
+        let tor = list.iter().find(|peering| peering.resource.as_deref() == Some("tor"));
+        tor.map(|tor| tor.blackhole.clone()).ok_or(problems.join("\n"))
+    };
+    let within = |networks: &[&str]| {
+        Blackhole::Within(networks.iter().map(|text| text.parse().unwrap()).collect())
+    };
+    assert_eq!(agreed(None), Ok(Blackhole::None));
+    assert_eq!(agreed(Some("false")), Ok(Blackhole::None));
+    assert_eq!(agreed(Some("true")), Ok(Blackhole::Accepted));
+    let list = "203.0.113.0/24, 2001:db8::/32";
+    assert_eq!(agreed(Some(list)), Ok(within(&["203.0.113.0/24", "2001:db8::/32"])));
+    let problem = agreed(Some("all")).unwrap_err();
+    let expected = "BGPPeer tor: annotation voile.dev/blackhole: 'all' is no prefix";
+    assert!(problem.starts_with(expected) && problem.contains("write true"), "{problem}");
+}

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, os::fd::AsFd as _};
 
-use bgp::{InterfaceDown, Prefix, driver::Handle};
+use bgp::{InterfaceDown, LocalNetworks, Prefix, driver::Handle};
 use kernel::{Event, Monitor, Netlink};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -35,6 +35,20 @@ pub(super) fn read() -> BTreeMap<String, Vec<Prefix>> {
         tracing::error!(%error, "cannot read the addresses of interfaces; rules for interfaces do not match");
     }
     networks(&addresses)
+}
+
+/// Reads our addresses, and the networks that we share with others, as they are now.
+pub(super) fn local() -> LocalNetworks {
+    let mut addresses = Addresses::new();
+    if let Err(error) = refresh(&mut addresses) {
+        tracing::warn!(%error, "cannot read the addresses of interfaces; next hops are not compared with them");
+    }
+    let outward = networks(&addresses).into_values().flatten();
+    let outward = outward.filter(|network| !network.address().is_loopback());
+    LocalNetworks {
+        networks: outward.collect(),
+        addresses: addresses.into_values().flatten().map(|(address, _)| address).collect(),
+    }
 }
 
 /// Listens until the task is dropped.
@@ -70,7 +84,10 @@ async fn listen(
                         let _ = handle.interface_up(link.name);
                     }
                 }
-                Event::AddressAdded(_) | Event::Overrun => {
+                Event::AddressAdded(_) | Event::AddressRemoved(_) | Event::Overrun => {
+                    if let Some(handle) = handle.borrow().as_ref() {
+                        let _ = handle.networks(local());
+                    }
                     let before = networks(&addresses);
                     refresh(&mut addresses)?;
                     let after = networks(&addresses);
@@ -80,7 +97,6 @@ async fn listen(
                 }
                 Event::LinkNew(_)
                 | Event::LinkChanged(_)
-                | Event::AddressRemoved(_)
                 | Event::RouteAdded { .. }
                 | Event::RouteRemoved { .. } => {}
             }

@@ -40,6 +40,8 @@ pub(super) async fn run(
                 routes: *routes.borrow(),
                 routes_refused: u64::try_from(snapshot.routes_refused).unwrap_or(u64::MAX),
                 flaps: snapshot.peers.iter().map(|peer| peer.flaps).collect(),
+                blackholed: snapshot.peers.iter().map(|peer| peer.prefixes_blackholed).collect(),
+                ignored: snapshot.peers.iter().map(|peer| peer.ignored_routes).collect(),
             }
         };
         report.send_if_modified(|report| {
@@ -85,12 +87,11 @@ fn status(
         peer_type: told.origins.get(&peer.address).copied().unwrap_or_default(),
         state: peer.state.to_string(),
         since: Some(entered),
-        // Of a session that is up the former troubles are history.
-        last_error: peer.last_error.clone().filter(|_| peer.state != State::Established),
+        last_error: peer.last_error.clone(),
         families: families.map(|family| format!("{family}-unicast")).collect(),
         received: count(peer.prefixes_received),
         accepted: count(peer.prefixes_accepted),
-        installed: count(peer.prefixes_accepted),
+        installed: count(peer.prefixes_installed),
         advertised: count(peer.prefixes_advertised),
         graceful_restart: Some(if peer.graceful_restart { "negotiated" } else { "off" }.to_owned()),
         bfd: peer.bfd.map(|state| state.to_string()),

@@ -157,31 +157,29 @@ fn errors_in_headers_and_states_are_answered_with_their_codes() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Both sides announced RFC 8654: 65,535 octets of UPDATE are fine, of OPEN and KEEPALIVE never.
+/// Who announced RFC 8654 takes 65,535 octets of UPDATE, also from a peer that did not; of OPEN and KEEPALIVE never.
 #[test]
-fn extended_messages_are_taken_once_both_announced_them() {
+fn extended_messages_are_taken_once_we_announced_them() {
     let Some(fixture) = Fixture::start("extended_messages", 2, "passive = true") else { return };
     fixture.voile.wait_peer(&Side::External.address(0).to_string(), |_| true);
     let side = Side::External;
-    let mut own = capabilities(side);
-    own.extend(hex("0600"));
-    let raw = fixture.connect(side, 0);
-    let mut raw = raw.establish(&Fixture::open(side, 0, &own));
     // 16,000 communities.
     let mut attributes = hex("400101 00 400206 02 01 0000fdea 400304 0a090909 d008 fa00");
     for community in 0..16_000_u32 {
         attributes.extend((0xfdea_0000 | community).to_be_bytes());
     }
-    raw.send(&raw::update(&[], &attributes, &hex("10 0a07")));
-    let peer = side.address(0).to_string();
-    let path = fixture.voile.wait_route("10.7.0.0/16", &peer);
-    assert_eq!(path["communities"].as_array().unwrap().len(), 16_000);
-    raw.send(&header("1001", "04", 0));
-    let end = raw.receive_notification().unwrap();
-    assert_eq!(end.body, hex("01 02 1001"));
-    // Announced by the peer only: ours says nothing else than before.
-    let raw = fixture.connect(side, 1);
-    let mut raw = raw.establish(&Fixture::open(side, 1, &capabilities(side)));
-    raw.send(&header("1001", "02", 0));
-    assert_eq!(raw.receive_notification().unwrap().body, hex("01 02 1001"));
+    for (number, announced) in ["0600", ""].into_iter().enumerate() {
+        let mut own = capabilities(side);
+        own.extend(hex(announced));
+        let raw = fixture.connect(side, number);
+        let mut raw = raw.establish(&Fixture::open(side, number, &own));
+        // Each peer has a prefix of its own: those of the same AS path would share the load.
+        raw.send(&raw::update(&[], &attributes, &[16, 10, u8::try_from(number).unwrap()]));
+        let peer = side.address(number).to_string();
+        let path = fixture.voile.wait_route(&format!("10.{number}.0.0/16"), &peer);
+        assert_eq!(path["communities"].as_array().unwrap().len(), 16_000);
+        raw.send(&header("1001", "04", 0));
+        let end = raw.receive_notification().unwrap();
+        assert_eq!(end.body, hex("01 02 1001"));
+    }
 }

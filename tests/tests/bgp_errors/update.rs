@@ -771,6 +771,11 @@ fn four_octet_paths_are_put_together_from_old_speakers() {
             "65002 23456",
         ),
         Case(
+            "AGGREGATOR alone: AS4_PATH counts",
+            "O 400206 02 02 fdea 5ba0 N c00706 fde8 0a000009 c01106 02 01 00010000",
+            "65002 65536",
+        ),
+        Case(
             "AGGREGATOR of AS_TRANS: both count",
             "O 400206 02 02 fdea 5ba0 N c00706 5ba0 0a000009 c01106 02 01 00010000 c01208 00010000 0a000009",
             "65002 65536",

@@ -44,8 +44,8 @@ pub(crate) async fn run(config: Config, path: &Path) -> anyhow::Result<()> {
         .context("cannot read the kernel's routes")?;
     let events = watch(Monitor::open().context("cannot watch the kernel")?);
     // Routes of a former run forward until peers have sent theirs again (RFC 4724).
-    let forwarding_via = routes.left_behind();
-    let restarting = forwarding_via.is_some();
+    let restarting = routes.were_left();
+    let forwarding_via = routes.forwarding_via().filter(|_| restarting);
     let fib = config.install_routes;
     let speaker_config =
         SpeakerConfig { restarting, forwarding_via, fib, ..config.speaker.clone() };
@@ -57,6 +57,7 @@ pub(crate) async fn run(config: Config, path: &Path) -> anyhow::Result<()> {
     tracing::info!(asn = %config.speaker.local_as, router_id = %config.speaker.router_id,
         peers = config.speaker.peers.len(), restarting, "started");
     let mut daemon = Daemon { config, speaker, routes, originated: BTreeMap::new() };
+    daemon.speaker.networks(daemon.routes.networks()?)?;
     daemon.originate()?;
     daemon.serve(fib, events, path, restarting).await
 }
@@ -133,6 +134,7 @@ impl Daemon {
                     }
                     if self.routes.observe(batch.drain(..), &self.speaker)? {
                         self.originate()?;
+                        self.speaker.networks(self.routes.networks()?)?;
                     }
                 }
                 _ = hangup.recv() => self.reload(path, restarting)?,

@@ -6,11 +6,11 @@ use std::{
 };
 
 use bgp::{
-    FibNextHop, FibOutcome, InterfaceDown, Prefix,
+    FibNextHop, FibOutcome, FibRoute, InterfaceDown, LocalNetworks, Prefix,
     driver::{FibBatch, Handle},
 };
 use ipnet::IpNet;
-use kernel::{Event, Netlink, NextHop, Report, Route, RouteTable, address, link, route};
+use kernel::{Event, Netlink, NextHop, Report, Route, RouteKind, RouteTable, address, link, route};
 
 /// Everything we know and want of the kernel.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Routes {
     install: bool,
     /// Addresses by interface, kept for when it is gone.
     addresses: BTreeMap<u32, Vec<IpNet>>,
+    /// Interfaces that lead nowhere.
+    loopbacks: BTreeSet<u32>,
 }
 
 impl Routes {
@@ -30,16 +32,22 @@ impl Routes {
         if install {
             table.load(&netlink)?;
         }
-        let mut routes = Self { netlink, table, metric, install, addresses: BTreeMap::new() };
+        let (addresses, loopbacks) = (BTreeMap::new(), BTreeSet::new());
+        let mut routes = Self { netlink, table, metric, install, addresses, loopbacks };
         routes.reload_addresses()?;
         Ok(routes)
     }
 
-    /// Returns the next hops of the routes that a former run left behind; none if there are no routes.
-    pub(crate) fn left_behind(&self) -> Option<BTreeSet<IpAddr>> {
-        let mut left = self.table.actual().peekable();
-        left.peek()?;
-        Some(left.flat_map(Route::gateways).collect())
+    /// Says whether a former run left routes behind.
+    pub(crate) fn were_left(&self) -> bool {
+        self.table.actual().next().is_some()
+    }
+
+    /// Returns the next hops of the routes that a former run left behind. None: a blackhole is among them, and nobody
+    /// knows who asked for it.
+    pub(crate) fn forwarding_via(&self) -> Option<BTreeSet<IpAddr>> {
+        let blackholes = self.table.actual().any(|route| route.kind == RouteKind::Blackhole);
+        (!blackholes).then(|| self.table.actual().flat_map(Route::gateways).collect())
     }
 
     fn reload_addresses(&mut self) -> kernel::Result<()> {
@@ -47,7 +55,20 @@ impl Routes {
         for address in address::list(&self.netlink, None)? {
             self.addresses.entry(address.interface).or_default().push(address.prefix);
         }
+        let links = link::list(&self.netlink)?.into_iter();
+        self.loopbacks = links.filter(|link| link.loopback).map(|link| link.index).collect();
         Ok(())
+    }
+
+    /// Returns our addresses, and the networks that we share with others.
+    pub(crate) fn networks(&mut self) -> kernel::Result<LocalNetworks> {
+        self.reload_addresses()?;
+        let outward = self.addresses.iter().filter(|(link, _)| !self.loopbacks.contains(link));
+        let networks = outward.flat_map(|(_, addresses)| addresses);
+        Ok(LocalNetworks {
+            addresses: self.addresses.values().flatten().map(IpNet::addr).collect(),
+            networks: networks.filter(|each| is_global(each.addr())).filter_map(prefix).collect(),
+        })
     }
 
     /// Lists the networks we are on.
@@ -71,19 +92,19 @@ impl Routes {
             return Ok(());
         }
         // What the kernel has already is not written again, and is well too.
-        let wanted = batch.updates.iter().filter(|update| !update.next_hops.is_empty());
+        let wanted = batch.updates.iter().filter(|update| update.route != FibRoute::Absent);
         let wanted: Vec<Prefix> = wanted.map(|update| update.prefix).collect();
         for update in batch.updates {
             let Some(network) = network(&update.prefix) else { continue };
-            if update.next_hops.is_empty() {
-                self.table.unset(network, route::PROTOCOL_BGP);
-            } else {
-                let hops = update.next_hops.iter().map(next_hop).collect();
-                let wanted = Route::unicast(network, hops)
-                    .with_protocol(route::PROTOCOL_BGP)
-                    .with_priority(self.metric);
-                self.table.set(wanted);
-            }
+            let route = match &update.route {
+                FibRoute::Absent => {
+                    self.table.unset(network, route::PROTOCOL_BGP);
+                    continue;
+                }
+                FibRoute::Via(hops) => Route::unicast(network, hops.iter().map(next_hop).collect()),
+                FibRoute::Blackhole => Route::blackhole(network),
+            };
+            self.table.set(route.with_protocol(route::PROTOCOL_BGP).with_priority(self.metric));
         }
         self.write(wanted, speaker)
     }
@@ -144,7 +165,7 @@ impl Routes {
                     changed = true;
                 }
                 Event::AddressAdded(_) | Event::AddressRemoved(_) | Event::Overrun => {
-                    changed = true
+                    changed = true;
                 }
                 _ => (),
             }

@@ -204,7 +204,7 @@ mod tests {
                 { "name": "leaf1", "address": "10.0.0.2", "as": 65002, "type": "eBGP",
                   "state": "Established", "sinceSeconds": 61, "lastError": "nothing listens on 10.0.0.2:179",
                   "families": ["ipv4"], "stale": [], "bfd": "Up", "gracefulRestart": true,
-                  "prefixesReceived": 2, "prefixesAccepted": 1, "prefixesAdvertised": 3,
+                  "prefixesReceived": 2, "prefixesAccepted": 1, "prefixesInstalled": 1, "prefixesAdvertised": 3,
                   "history": [{ "secondsAgo": 61, "from": "Connect", "to": "Active",
                       "cause": "nothing listens on 10.0.0.2:179", "times": 7 }] },
                 { "name": "leaf2", "address": "10.0.0.3", "as": 65003, "state": "Idle",
@@ -247,10 +247,10 @@ mod tests {
             graceful restart:   negotiated
             stale:              -
             BFD:                Up
-            prefixes:           2 received, 1 accepted, 3 advertised
+            prefixes:           2 received, 1 accepted, 1 installed, 0 blackholed, 3 advertised
             sent:               0 UPDATE, 0 KEEPALIVE, 0 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
             received:           0 UPDATE, 0 KEEPALIVE, 0 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
-            errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded
+            errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded, 0 routes ignored
             history:
                 1m01s ago  Connect -> Active: nothing listens on 10.0.0.2:179 (7 times)
         "#]]

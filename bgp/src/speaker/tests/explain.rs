@@ -54,7 +54,7 @@ fn a_route_has_all_its_reasons() {
         to r0 path Some(0): None, false, it is from this peer (split horizon)
         to r1 path Some(0): Some("3 1"), true, no rule matched
         to r3 path Some(0): Some("3 1"), true, no rule matched
-        Told([FibNextHop { address: 10.0.0.1, interface: None }])
+        Told(Via([FibNextHop { address: 10.0.0.1, interface: None }]))
     "#]]
     .assert_eq(&tell(&lab.speaker(2).explain(&prefix("10.1.0.0/16")).unwrap()));
     let now = lab.now;

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Asn, ConnectionId, FibUpdate, LocalRoute, Output, PeerConfig, Prefix, RouterId, Shutdown,
-    Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
+    Asn, ConnectionId, FibRoute, FibUpdate, LocalRoute, Output, PeerConfig, Prefix, RouterId,
+    Shutdown, Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
 };
 
 /// One way through the network takes this long.
@@ -353,9 +353,9 @@ impl Lab {
                     self.send(index, to, Packet::Fin { to: far });
                 }
             }
-            Output::Fib(FibUpdate { prefix, next_hops }) => {
-                let hops: Vec<IpAddr> = next_hops.iter().map(|hop| hop.address).collect();
-                if hops.is_empty() {
+            Output::Fib(FibUpdate { prefix, route }) => {
+                let hops: Vec<IpAddr> = route.next_hops().iter().map(|hop| hop.address).collect();
+                if route == FibRoute::Absent {
                     self.fibs[index].remove(&prefix);
                 } else {
                     self.fibs[index].insert(prefix, hops);
@@ -417,7 +417,10 @@ impl Lab {
     pub(super) fn fib(&self, index: usize) -> String {
         let lines = self.fibs[index].iter().map(|(prefix, hops)| {
             let hops: Vec<String> = hops.iter().map(ToString::to_string).collect();
-            format!("{prefix} via {}\n", hops.join(" "))
+            match hops.as_slice() {
+                [] => format!("{prefix} blackhole\n"),
+                hops => format!("{prefix} via {}\n", hops.join(" ")),
+            }
         });
         lines.collect()
     }

@@ -245,3 +245,18 @@ fn a_new_key_is_a_new_session_that_keeps_the_routes() {
         }
     }
 }
+
+/// RFC 4271 §4.4: never more than one in a second, whatever an operator wishes or jitter does.
+#[test]
+fn keepalives_are_a_second_apart() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        peer.hold_time = 3;
+        peer.keepalive_time = Some(Duration::from_millis(100));
+    });
+    lab.run(100);
+    for (side, other) in [(0, 1), (1, 0)] {
+        let sent = lab.peer(side, other).sent.keepalives;
+        assert!((95..=101).contains(&sent), "{sent}");
+        assert_eq!(lab.state(side, other), State::Established);
+    }
+}

@@ -201,10 +201,10 @@ async fn neighbors_show_the_history_of_sessions() {
         graceful restart:   no
         stale:              -
         BFD:                -
-        prefixes:           0 received, 0 accepted, 0 advertised
+        prefixes:           0 received, 0 accepted, 0 installed, 0 blackholed, 0 advertised
         sent:               2 UPDATE, 3 KEEPALIVE, 1 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
         received:           2 UPDATE, 3 KEEPALIVE, 1 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
-        errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded
+        errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded, 0 routes ignored
         history:
             5m00s ago  Connect -> Active: nothing listens on 10.0.1.1:179 (12 times)
         exit code 1

@@ -10,7 +10,7 @@ use std::{
 
 use bgp::{
     AddPathMode, Asn, Families, Family, PeerConfig, PeerGroup, PeerType, Role, bfd,
-    config::{AcceptedAs, AoAlgorithm, AoKey, Members, NextHopMode},
+    config::{AcceptedAs, AoAlgorithm, AoKey, Blackhole, Members, NextHopMode},
     filter::{Filter, Policy},
 };
 use serde::Deserialize;
@@ -97,6 +97,26 @@ struct BfdSection {
     strict: bool,
 }
 
+/// `true`, or the prefixes that the peer may ask to be dropped.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "true, false, or a list of prefixes")]
+enum BlackholeField {
+    Switch(bool),
+    Within(Vec<Network>),
+}
+
+impl From<&BlackholeField> for Blackhole {
+    fn from(field: &BlackholeField) -> Self {
+        match field {
+            BlackholeField::Switch(false) => Self::None,
+            BlackholeField::Switch(true) => Self::Accepted,
+            BlackholeField::Within(networks) => {
+                Self::Within(networks.iter().map(|network| network.0).collect())
+            }
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct PeerSection {
@@ -143,6 +163,9 @@ pub(super) struct PeerSection {
     route_reflector_client: Option<Spanned<bool>>,
     allow_own_as: Option<usize>,
     enforce_first_as: Option<bool>,
+    blackhole: Option<Spanned<BlackholeField>>,
+    #[serde(default)]
+    multihop: bool,
     max_prefixes: Option<Spanned<usize>>,
     max_prefixes_warning: Option<Spanned<u8>>,
     max_prefixes_wait: Option<Seconds>,
@@ -267,6 +290,8 @@ fn apply(section: &PeerSection, peer: &mut PeerConfig) {
     peer.local_address = section.local_address.as_ref().map(|address| address.get_ref().0);
     peer.interface = section.interface.as_ref().map(|name| name.get_ref().clone());
     peer.passive = section.passive;
+    peer.multihop = section.multihop;
+    replace(&mut peer.blackhole, section.blackhole.as_ref().map(|each| each.get_ref().into()));
     peer.shutdown = section.shutdown;
     peer.graceful_shutdown = section.graceful_shutdown;
     peer.password = section.password.as_ref().map(|password| password.get_ref().clone());
@@ -444,6 +469,16 @@ fn check(section: &PeerSection, peer: &PeerConfig, internal: bool, problems: &mu
         && !internal
     {
         wrong(client.span(), "route-reflector-client", "clients are in our own AS (RFC 4456)");
+    }
+    if let Some(field) = section.blackhole.as_ref().filter(
+        |each| matches!(each.get_ref(), BlackholeField::Within(networks) if networks.is_empty()),
+    ) {
+        wrong(field.span(), "blackhole", "the list is empty; leave it out to honour none");
+    }
+    if section.multihop
+        && let Some(hops) = section.ttl_security.as_ref().filter(|hops| *hops.get_ref() == 1)
+    {
+        wrong(hops.span(), "ttl-security", "1 is the link; with multihop the peer is further away");
     }
     if let Some(most) = section.max_prefixes.as_ref().filter(|most| *most.get_ref() == 0) {
         wrong(most.span(), "max-prefixes", "0 would end every session; leave it out for no limit");

@@ -1,5 +1,7 @@
 use expect_test::{Expect, expect};
 
+use bgp::config::Blackhole;
+
 use super::*;
 
 const HEAD: &str = "[router]\nas = 65001\nrouter-id = \"10.0.0.1\"\n";
@@ -37,6 +39,31 @@ fn every_field_of_the_reference_is_known() {
         if let Err(error) = parse(&text, &[]) {
             panic!("{error:#}\n{text}");
         }
+    }
+}
+
+#[test]
+fn blackholes_are_agreed_one_by_one() {
+    let meaning = |lines: &str| {
+        let config = parse(&peer(lines), &[]).unwrap();
+        config.speaker.peers[0].blackhole.clone()
+    };
+    let networks = ["192.0.2.0/24", "2001:db8::/32"].map(|text| text.parse().unwrap());
+    assert_eq!(meaning(""), Blackhole::None);
+    assert_eq!(meaning("blackhole = false"), Blackhole::None);
+    assert_eq!(meaning("blackhole = true"), Blackhole::Accepted);
+    let list = "blackhole = [\"192.0.2.0/24\", \"2001:db8::/32\"]";
+    assert_eq!(meaning(list), Blackhole::Within(networks.to_vec()));
+    check(
+        &peer("blackhole = []\nmultihop = true\nttl-security = 1"),
+        expect![[r#"
+            line 7, peer '10.0.0.2', blackhole: the list is empty; leave it out to honour none
+            line 9, peer '10.0.0.2', ttl-security: 1 is the link; with multihop the peer is further away"#]],
+    );
+    for wrong in ["blackhole = \"yes\"", "blackhole = [\"192.0.2.1/24\"]"] {
+        let error = format!("{:#}", parse(&peer(wrong), &[]).unwrap_err());
+        let expected = "true, false, or a list of prefixes";
+        assert!(error.contains("line 7") && error.contains(expected), "{error}");
     }
 }
 

@@ -1,0 +1,118 @@
+//! Ways to go, numbered: many prefixes go the same way. Each knows whose paths it was made of.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use hashbrown::HashMap;
+
+use super::PeerId;
+use crate::speaker::{FibNextHop, FibRoute};
+
+const SWEEP_AT_LEAST: usize = 1024;
+
+/// Number of a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WayId(NonZeroU32);
+
+impl WayId {
+    fn new(index: usize) -> Self {
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        Self(NonZeroU32::MIN.saturating_add(number))
+    }
+
+    fn index(self) -> usize {
+        usize::try_from(self.0.get().saturating_sub(1)).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where packets go, and whose paths say so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    route: FibRoute,
+    /// In order, each once.
+    sources: Arc<[PeerId]>,
+}
+
+impl Way {
+    /// Shares the load over the next hops of these paths; none if there is no next hop.
+    pub(super) fn via(mut hops: Vec<(FibNextHop, PeerId)>) -> Option<Self> {
+        let mut sources: Vec<PeerId> = hops.iter().map(|(_, source)| *source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        hops.sort();
+        hops.dedup_by(|(one, _), (other, _)| one == other);
+        let hops: Arc<[FibNextHop]> = hops.into_iter().map(|(hop, _)| hop).collect();
+        (!hops.is_empty()).then(|| Self { route: FibRoute::Via(hops), sources: sources.into() })
+    }
+
+    /// Drops the packets, because this peer asked for it.
+    pub(super) fn blackhole(source: PeerId) -> Self {
+        Self { route: FibRoute::Blackhole, sources: Arc::new([source]) }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    ways: Vec<Option<Way>>,
+    free: Vec<WayId>,
+    index: HashMap<Way, WayId>,
+    sweep_at: usize,
+}
+
+impl Ways {
+    pub(super) fn intern(&mut self, way: Option<Way>) -> Option<WayId> {
+        let way = way?;
+        if let Some(id) = self.index.get(&way) {
+            return Some(*id);
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.ways.push(None);
+            WayId::new(self.ways.len().saturating_sub(1))
+        });
+        *self.ways.get_mut(id.index())? = Some(way.clone());
+        self.index.insert(way, id);
+        Some(id)
+    }
+
+    fn get(&self, id: Option<WayId>) -> Option<&Way> {
+        self.ways.get(id?.index())?.as_ref()
+    }
+
+    pub(super) fn route(&self, id: Option<WayId>) -> FibRoute {
+        self.get(id).map_or(FibRoute::Absent, |way| way.route.clone())
+    }
+
+    /// Returns whose paths are used.
+    pub(super) fn sources(&self, id: Option<WayId>) -> &[PeerId] {
+        self.get(id).map_or(&[], |way| &way.sources)
+    }
+
+    /// Says whether packets go the same way, whoever says so.
+    pub(super) fn leads_alike(&self, one: Option<WayId>, other: Option<WayId>) -> bool {
+        let route = |id| self.get(id).map(|way| &way.route);
+        one == other || route(one) == route(other)
+    }
+
+    pub(super) fn wants_sweep(&self) -> bool {
+        self.index.len() >= self.sweep_at.max(SWEEP_AT_LEAST)
+    }
+
+    /// Forgets the ways that are not among these: peers choose next hops, so there may be any number.
+    pub(super) fn sweep(&mut self, used: impl Iterator<Item = WayId>) {
+        let mut is_used = vec![false; self.ways.len()];
+        for id in used {
+            if let Some(mark) = is_used.get_mut(id.index()) {
+                *mark = true;
+            }
+        }
+        let keep = |id: WayId| is_used.get(id.index()).copied().unwrap_or(false);
+        self.index.retain(|_, id| keep(*id));
+        for (number, place) in self.ways.iter_mut().enumerate() {
+            let id = WayId::new(number);
+            if place.is_some() && !keep(id) {
+                *place = None;
+                self.free.push(id);
+            }
+        }
+        self.sweep_at = self.index.len().saturating_mul(2);
+    }
+}
