@@ -231,6 +231,7 @@ pub(super) fn peer(
     keys(&section, &mut config, problems);
     policies(&section, &mut config, internal, around, problems);
     check(&section, &config, internal, problems);
+    check_routes(&section, &config, problems);
     let Some(members) = members else {
         if let Some(limit) = &section.limit {
             problems.add(&limit.span(), &field("limit"), "only a range has a limit");
@@ -411,6 +412,32 @@ fn policies(
     peer.export = policy(&section.export, section.export_default, "export");
 }
 
+/// What concerns routes rather than the session.
+fn check_routes(section: &PeerSection, peer: &PeerConfig, problems: &mut Problems<'_>) {
+    let field = |field: &str| format!("peer '{}', {field}", peer.name);
+    let mut wrong = |place: Range<usize>, name: &str, what: &str| {
+        problems.add(&place, &field(name), what);
+    };
+    if let Some(field) = section.blackhole.as_ref().filter(
+        |each| matches!(each.get_ref(), BlackholeField::Within(networks) if networks.is_empty()),
+    ) {
+        wrong(field.span(), "blackhole", "the list is empty; leave it out to honour none");
+    }
+    if section.multihop
+        && let Some(hops) = section.ttl_security.as_ref().filter(|hops| *hops.get_ref() == 1)
+    {
+        wrong(hops.span(), "ttl-security", "1 is the link; with multihop the peer is further away");
+    }
+    if let Some(most) = section.max_prefixes.as_ref().filter(|most| *most.get_ref() == 0) {
+        wrong(most.span(), "max-prefixes", "0 would end every session; leave it out for no limit");
+    }
+    if let Some(percent) =
+        section.max_prefixes_warning.as_ref().filter(|each| *each.get_ref() > 100)
+    {
+        wrong(percent.span(), "max-prefixes-warning", "it is a percentage");
+    }
+}
+
 fn check(section: &PeerSection, peer: &PeerConfig, internal: bool, problems: &mut Problems<'_>) {
     let field = |field: &str| format!("peer '{}', {field}", peer.name);
     let mut wrong = |place: Range<usize>, name: &str, what: &str| {
@@ -469,24 +496,6 @@ fn check(section: &PeerSection, peer: &PeerConfig, internal: bool, problems: &mu
         && !internal
     {
         wrong(client.span(), "route-reflector-client", "clients are in our own AS (RFC 4456)");
-    }
-    if let Some(field) = section.blackhole.as_ref().filter(
-        |each| matches!(each.get_ref(), BlackholeField::Within(networks) if networks.is_empty()),
-    ) {
-        wrong(field.span(), "blackhole", "the list is empty; leave it out to honour none");
-    }
-    if section.multihop
-        && let Some(hops) = section.ttl_security.as_ref().filter(|hops| *hops.get_ref() == 1)
-    {
-        wrong(hops.span(), "ttl-security", "1 is the link; with multihop the peer is further away");
-    }
-    if let Some(most) = section.max_prefixes.as_ref().filter(|most| *most.get_ref() == 0) {
-        wrong(most.span(), "max-prefixes", "0 would end every session; leave it out for no limit");
-    }
-    if let Some(percent) =
-        section.max_prefixes_warning.as_ref().filter(|each| *each.get_ref() > 100)
-    {
-        wrong(percent.span(), "max-prefixes-warning", "it is a percentage");
     }
     if let (Some(field), Some(bfd)) = (&section.bfd, peer.bfd) {
         let timing = bfd.timing;
