@@ -69,6 +69,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// No socket to try keys on.
+    #[error("cannot make a socket")]
+    Socket(#[source] io::Error),
     /// A password or the like cannot be set.
     #[error(
         "cannot set the TCP MD5 password of {peer}; it has 1 to 80 octets and needs CONFIG_TCP_MD5SIG"
@@ -98,7 +101,7 @@ pub fn check(config: &SpeakerConfig) -> Result<(), Error> {
                 .map_err(|source| Error::TcpAo { peer: peer.name.clone(), source })?;
         }
     }
-    Ok(())
+    listener::try_keys(config)
 }
 
 /// Opens the listening sockets and starts the speaker on the current runtime.

@@ -58,13 +58,7 @@ impl Listeners {
 
     /// Brings keys and TTLs up to date.
     pub(super) fn configure(&mut self, config: &SpeakerConfig) -> Result<(), Error> {
-        let named = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
-        let ranges = config.groups.iter().filter_map(|group| match group.members {
-            Members::Range(prefix) => Some((prefix, &group.template)),
-            Members::Interface(_) => None,
-        });
-        let keys = named.chain(ranges);
-        self.configured = keys.filter_map(|(peers, config)| Some((peers, config.key()?))).collect();
+        self.configured = keys_of(config);
         let interfaces = config.groups.iter().filter_map(|group| match &group.members {
             Members::Range(_) => None,
             Members::Interface(name) => Some((name.clone(), group.template.key()?)),
@@ -138,6 +132,32 @@ impl Listeners {
         }
         Ok(())
     }
+}
+
+/// Lists the keys that listening sockets have before the first SYN.
+fn keys_of(config: &SpeakerConfig) -> BTreeMap<Prefix, Key> {
+    let named = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
+    let ranges = config.groups.iter().filter_map(|group| match group.members {
+        Members::Range(prefix) => Some((prefix, &group.template)),
+        Members::Interface(_) => None,
+    });
+    let keyed = named.chain(ranges).filter_map(|(peers, config)| Some((peers, config.key()?)));
+    keyed.collect()
+}
+
+/// Says whether the kernel takes the keys of a configuration beside each other: they are set on sockets that are thrown away.
+pub(super) fn try_keys(config: &SpeakerConfig) -> Result<(), Error> {
+    let keys = keys_of(config);
+    for is_ipv4 in [true, false] {
+        let mut own =
+            keys.iter().filter(|(peers, _)| peers.address().is_ipv4() == is_ipv4).peekable();
+        if own.peek().is_none() {
+            continue;
+        }
+        let socket = socket_option::tcp_socket(is_ipv4).map_err(Error::Socket)?;
+        own.try_for_each(|(peers, key)| replace_key(socket.as_fd(), peers, None, Some(key)))?;
+    }
+    Ok(())
 }
 
 /// A new password takes the place of the old one; keys of TCP-AO are several, and exclude a password.

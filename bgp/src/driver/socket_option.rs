@@ -81,8 +81,23 @@ pub(super) fn set_password(
     match set(socket, libc::IPPROTO_TCP, option, &signature) {
         // There was none.
         Err(error) if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EKEYREJECTED) => Err(mixed_signatures()),
         result => result,
     }
+}
+
+/// The kernel would not know which signature to ask an address for (EKEYREJECTED).
+pub(super) fn mixed_signatures() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "TCP MD5 and TCP-AO exclude each other, also where a range covers the address: give both the same kind of key",
+    )
+}
+
+/// Makes a TCP socket to try options on.
+pub(super) fn tcp_socket(is_ipv4: bool) -> io::Result<OwnedFd> {
+    let family = if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    Ok(nix::sys::socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`, port 0.

@@ -4,7 +4,7 @@ use std::{io, os::fd::BorrowedFd};
 
 use libc::c_int;
 
-use super::socket_option::{set, socket_address};
+use super::socket_option::{self, set, socket_address, tcp_socket};
 use crate::{
     config::{AoAlgorithm, AoKey},
     types::Prefix,
@@ -70,6 +70,12 @@ fn refusal(error: io::Error) -> io::Error {
             io::ErrorKind::Unsupported,
             "this kernel lacks the algorithm: hmac-sha1 needs CONFIG_CRYPTO_SHA1, aes-cmac CONFIG_CRYPTO_CMAC",
         ),
+        // RFC 5925 §3.1: identifiers must not overlap where addresses do.
+        Some(libc::EEXIST) => io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "another key with the same id covers these addresses: a peer within a range needs ids of its own",
+        ),
+        Some(libc::EKEYREJECTED) => socket_option::mixed_signatures(),
         _ => error,
     }
 }
@@ -131,15 +137,10 @@ pub(super) fn remove(socket: BorrowedFd<'_>, peers: &Prefix, key: &AoKey) -> io:
 
 /// Says what the kernel misses, if it misses something: a key is set on a socket that is thrown away.
 pub(super) fn check(algorithm: AoAlgorithm) -> io::Result<()> {
-    let socket = tcp_socket()?;
+    let socket = tcp_socket(true)?;
     let key = AoKey { send_id: 1, receive_id: 1, algorithm, secret: "a key to try".to_owned() };
     let anybody = Prefix::host(std::net::IpAddr::from([192, 0, 2, 1]));
     add(std::os::fd::AsFd::as_fd(&socket), &anybody, &key, Use::Accept)
-}
-
-fn tcp_socket() -> io::Result<std::os::fd::OwnedFd> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    Ok(socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 #[cfg(test)]

@@ -186,6 +186,8 @@ impl Speaker {
     /// so that both sides keep the routes if graceful restart was agreed upon.
     fn change_key(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get(&id) else { return };
+        let signed = !peer.config.tcp_ao.is_empty();
+        let cause = if signed { "TCP-AO keys changed" } else { "password changed" };
         let connections: BTreeSet<_> = peer.connections().collect();
         for connection in connections {
             let session = self.connections.get(&connection);
@@ -195,7 +197,7 @@ impl Speaker {
             } else {
                 Loss::Final(Some(Notification::cease(Cease::OtherConfigurationChange)))
             };
-            self.lose(connection, loss, "password changed");
+            self.lose(connection, loss, cause);
         }
     }
 
