@@ -283,6 +283,46 @@ fn the_table_adopts_repairs_and_sweeps_only_its_own() {
     );
 }
 
+/// One write each, whatever stood there before: the prefix is never without a route, and no leg stays behind.
+#[test]
+fn a_route_turns_into_a_blackhole_and_back_with_any_number_of_legs() {
+    let Some((_netns, netlink)) = namespace() else { return };
+    wire(&netlink, "d0", &["10.0.0.1/24", "fd00::1/64"]);
+    let mut table = RouteTable::new([PROTOCOL_BGP]);
+    let ours = |route: Route| route.with_protocol(PROTOCOL_BGP).with_priority(1024);
+    let via = |prefix: &str, gateways: &[&str]| {
+        let hops = gateways.iter().map(|gateway| NextHop::gateway(ip(gateway))).collect();
+        ours(Route::unicast(net(prefix), hops))
+    };
+    for (prefix, gateways) in [
+        ("10.66.7.7/32", ["10.0.0.2", "10.0.0.3", "10.0.0.4"]),
+        ("fd66::7/128", ["fd00::2", "fd00::3", "fd00::4"]),
+    ] {
+        let blackhole = ours(Route::blackhole(net(prefix)));
+        let (one, three) = (via(prefix, &gateways[..1]), via(prefix, &gateways));
+        let steps = [&blackhole, &one, &blackhole, &three, &blackhole, &three, &one, &blackhole];
+        for (number, step) in steps.into_iter().enumerate() {
+            table.set(step.clone());
+            let report = table.apply(&netlink).unwrap();
+            assert_eq!(
+                (report.written.len(), report.removed.len()),
+                (1, 0),
+                "{number}: {report:?}"
+            );
+            let found = route::list(&netlink, Filter::protocol(PROTOCOL_BGP)).unwrap();
+            let [found] = found.as_slice() else { panic!("{number}: {found:?}") };
+            assert!(step.is_met_by(found), "{number}: wanted {step}, found {found}");
+            // Another life finds it as it is, and has nothing to write.
+            let mut restarted = RouteTable::new([PROTOCOL_BGP]);
+            restarted.set(step.clone());
+            assert_eq!(restarted.apply(&netlink).unwrap().changed(), 0, "{number}: {step}");
+        }
+        table.unset(net(prefix), PROTOCOL_BGP);
+        assert_eq!(table.apply(&netlink).unwrap().removed.len(), 1);
+        assert_eq!(listed(&netlink, PROTOCOL_BGP), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn routes_come_back_when_their_interface_does() {
     let Some((ns, netlink)) = namespace() else { return };

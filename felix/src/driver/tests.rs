@@ -216,16 +216,31 @@ fn routes_of_a_former_run_stay_until_bgp_has_told_all() {
         handle.updates(vec![endpoint(2), Update::InSync]).await;
         let hops = vec![("192.0.2.2".parse().unwrap(), None), ("192.0.2.3".parse().unwrap(), None)];
         let entry = FibEntry { prefix: "10.2.0.0/16".parse().unwrap(), route: FibRoute::Via(hops) };
-        handle.set_fib(vec![entry]).await;
+        let dropped =
+            FibEntry { prefix: "10.3.0.7/32".parse().unwrap(), route: FibRoute::Blackhole };
+        handle.set_fib(vec![entry, dropped]).await;
         let mut status = handle.status();
-        status.wait_for(|status| status.routes >= 1).await.unwrap();
+        status.wait_for(|status| status.routes >= 3).await.unwrap();
         let listed = run("ip route show proto 186");
+        assert!(listed.contains("blackhole 10.3.0.7"), "{listed}");
         assert!(listed.contains("10.1.0.0/16") && listed.contains("10.2.0.0/16"), "{listed}");
         handle.fib_synced().await;
         handle.updates(vec![endpoint(3)]).await;
         handle.wait_endpoint(id(3), soon()).await.unwrap();
         let listed = run("ip route show proto 186");
         assert!(!listed.contains("10.1.0.0/16") && listed.contains("192.0.2.3"), "{listed}");
+        // What was dropped goes on, and back: one write each.
+        let via = FibRoute::Via(vec![("192.0.2.2".parse().unwrap(), None)]);
+        for (number, route, expected) in
+            [(4, via, "10.3.0.7 via 192.0.2.2"), (5, FibRoute::Blackhole, "blackhole 10.3.0.7")]
+        {
+            let prefix = "10.3.0.7/32".parse().unwrap();
+            handle.set_fib(vec![FibEntry { prefix, route }]).await;
+            handle.updates(vec![endpoint(number)]).await;
+            handle.wait_endpoint(id(number), soon()).await.unwrap();
+            let listed = run("ip route show proto 186");
+            assert!(listed.contains(expected), "{listed}");
+        }
         assert!(run("ip route show proto 4").contains("10.9.0.0/16"));
     });
 }
