@@ -11,16 +11,16 @@ use crate::{
 /// Addresses of this machine and the networks it shares with others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalNetworks {
-    /// Every address of every interface.
+    /// Every address of every interface. Link-local ones do not count: they may be somebody else's on another link.
     pub addresses: BTreeSet<IpAddr>,
     /// The networks of interfaces with neighbours: loopback has none.
     pub networks: BTreeSet<Prefix>,
 }
 
 impl LocalNetworks {
-    /// Says whether packets to the address end here. A link-local one may be somebody else's on another link.
+    /// Says whether packets to the address end here.
     pub(super) fn is_own(&self, address: &IpAddr) -> bool {
-        !is_link_local(address) && self.addresses.contains(address)
+        self.addresses.contains(address)
     }
 
     /// Says whether a router with this address is one hop away; nobody is while the networks are not known.
@@ -34,8 +34,10 @@ impl LocalNetworks {
 impl Speaker {
     /// Tells which addresses and networks are this machine's; routes are judged again if that matters. Without it no
     /// peer counts as a neighbour, and only the address of a session as our own.
-    pub fn handle_networks(&mut self, networks: LocalNetworks, now: Instant) {
+    pub fn handle_networks(&mut self, mut networks: LocalNetworks, now: Instant) {
         self.now = now;
+        // They say nothing, and every new interface brings one.
+        networks.addresses.retain(|address| !is_link_local(address));
         if self.networks == networks {
             return;
         }

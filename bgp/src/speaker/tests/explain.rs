@@ -68,6 +68,11 @@ fn a_route_has_all_its_reasons() {
     lab.speaker(2).handle_fib_outcomes(outcome(Some("no such gateway")), now);
     assert!(matches!(kernel(&mut lab), FibState::Refused { why, .. } if why == "no such gateway"));
     assert_eq!(lab.speaker(2).snapshot(false).routes_refused, 1);
+    // Of the two prefixes that r0 is the best for, the kernel has one; r1 is only the second choice.
+    let r0 = lab.peer(2, 0);
+    assert_eq!((r0.prefixes_accepted, r0.prefixes_installed), (2, 1));
+    let r1 = lab.peer(2, 1);
+    assert_eq!((r1.prefixes_accepted, r1.prefixes_installed), (2, 0));
     let address = "10.1.2.3".parse().unwrap();
     assert_eq!(lab.speaker(2).longest_match(address), Some(prefix("10.1.0.0/16")));
     let hidden = tell(&lab.speaker(2).explain(&prefix("10.2.0.0/16")).unwrap());

@@ -185,6 +185,20 @@ fn routes_are_judged_again_when_addresses_come_and_go() {
     assert_eq!(lab.fib(1), "");
 }
 
+/// A node gets an interface with a link-local address for each of its pods.
+#[test]
+fn nothing_is_judged_again_for_a_link_local_address() {
+    let mut lab = told([1, 2], &["10.0.0.9"]);
+    let now = lab.now;
+    let mut more = networks(&["10.0.0.0/24", "fd00::/64"]);
+    more.addresses.insert("fe80::ecee".parse().unwrap());
+    lab.speaker(1).handle_networks(more, now);
+    assert!(!lab.speaker(1).rib.is_walking());
+    let now = lab.now;
+    lab.speaker(1).handle_networks(networks(&["10.7.0.0/24"]), now);
+    assert!(lab.speaker(1).rib.is_walking());
+}
+
 /// Neighbours by link-local address: what they say is on the link, or on a network that we share.
 #[test]
 fn neighbours_by_interface_are_near() {
