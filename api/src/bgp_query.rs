@@ -27,7 +27,7 @@ pub fn node_label(node: &str) -> &str {
     tail.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric())
 }
 
-/// The question. Either a destination or a peer.
+/// The question: a destination, a peer, a table, what happens, or an action.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BgpQuerySpec {
@@ -36,9 +36,83 @@ pub struct BgpQuerySpec {
     /// Why packets to this prefix, or to this address, go where they go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    /// The session with the peer of this name or address; all sessions if it is empty.
+    /// The session with the peer of this name or address; all sessions if it is empty. With `table` and `action`: which peer is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// A part of a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<BgpTableQuery>,
+    /// What happens: answered as soon as something did, or after a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<BgpWatchQuery>,
+    /// Something to be done to the session with `peer`. It takes the right `operate` besides, where the cluster has the admission
+    /// policy of our manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<BgpAction>,
+    /// What the operator of the peer is told of the action (RFC 9003).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// A part of a table.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpTableQuery {
+    /// Which table.
+    pub view: BgpTable,
+    /// On which side of policy; of no meaning to the Loc-RIB.
+    #[serde(default)]
+    pub policy: BgpPolicySide,
+    /// Only this prefix and those within.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// Only what comes behind this prefix, where the part before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A table (RFC 4271 section 3.2).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BgpTable {
+    /// What peers told the node.
+    AdjIn,
+    /// What the node uses.
+    #[default]
+    Loc,
+    /// What the node tells its peers.
+    AdjOut,
+}
+
+/// A side of policy.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BgpPolicySide {
+    /// Before it, with what it stops.
+    Pre,
+    /// After it.
+    #[default]
+    Post,
+}
+
+/// What happens from now on.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpWatchQuery {
+    /// A name of the one who asks: what happened since its last question is told.
+    pub watcher: String,
+    /// Of routes only this prefix and those within.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+}
+
+/// Something to be done to a session.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BgpAction {
+    /// End it and begin anew.
+    Reset,
+    /// Ask the peer to send everything again (RFC 2918).
+    RefreshIn,
+    /// Send the peer everything again.
+    RefreshOut,
 }
 
 /// The answer.
@@ -49,7 +123,7 @@ pub struct BgpQueryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub answered_at: Option<String>,
-    /// The answer as JSON: what `voilectl bgp route -o json` and `voilectl bgp neighbors -o json` have for a node.
+    /// The answer as JSON: what `voilectl bgp route -o json` and its like have for a node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     /// Why there is none.

@@ -168,6 +168,8 @@ fn bgp() -> Vec<Value> {
                 ("Node", "string", ".spec.node"),
                 ("Destination", "string", ".spec.destination"),
                 ("Peer", "string", ".spec.peer"),
+                ("Table", "string", ".spec.table.view"),
+                ("Action", "string", ".spec.action"),
                 ("Answered", "date", ".status.answeredAt"),
             ],
             ..Face::default()

@@ -51,7 +51,8 @@ pub use self::{
     session::State,
     speaker::{
         BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
-        InterfaceDown, LocalNetworks, LocalRoute, Output, PeerEvent, Shutdown, Slice, Speaker,
+        InterfaceDown, LocalNetworks, LocalRoute, Output, PeerAction, PeerEvent, Shutdown, Slice,
+        Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

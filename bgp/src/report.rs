@@ -1,7 +1,10 @@
 //! The reasons for one prefix as data that programs exchange, and as text for people: what `voile-bgpd` and `voilectl`
 //! print is made here, from the same words.
 
+mod metrics;
 mod peer;
+mod serial;
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -10,7 +13,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::peer::{CountersReport, PeerReport, TransitionReport, duration};
+pub(crate) use self::serial::{optional_seconds, seconds};
+pub use self::{
+    metrics::{CONTENT_TYPE, Exposition, speaker as speaker_metrics},
+    peer::duration,
+    table::{Columns, HappeningsReport, RouteChange, SessionChange, TableReport, TableRouteReport},
+};
 use crate::{
     FibNextHop, FibRoute,
     attr::{Community, DEFAULT_LOCAL_PREF, PathAttributes},

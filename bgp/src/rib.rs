@@ -166,6 +166,11 @@ impl Rib {
         }
     }
 
+    /// Counts the paths of one family.
+    pub(crate) fn count_in(&self, peer: PeerId, family: Family) -> Count {
+        self.sources.count_in(peer, family)
+    }
+
     /// Returns how many prefixes there are.
     pub(crate) const fn len(&self) -> usize {
         self.index.len()
@@ -617,6 +622,29 @@ impl Rib {
         let decision = self.decision(slot, interner);
         let route = self.ways.route(slot.fib);
         Some(Entry { prefix: slot.prefix, paths: slot.paths(), decision, route })
+    }
+
+    /// Lists the first `count` prefixes behind one, in order, that are wanted. It is a look at every slot.
+    pub(crate) fn following(
+        &self,
+        after: Option<Prefix>,
+        count: usize,
+        wanted: impl Fn(&Prefix, SlotId) -> bool,
+    ) -> Vec<(Prefix, SlotId)> {
+        let mut first = std::collections::BinaryHeap::new();
+        for id in self.all() {
+            let Some(slot) = self.slot(id) else { continue };
+            let is_behind = after.is_none_or(|after| slot.prefix > after);
+            let is_late = first.len() >= count
+                && first.peek().is_some_and(|(last, _)| slot.prefix > *last);
+            if is_behind && !is_late && wanted(&slot.prefix, id) {
+                first.push((slot.prefix, id));
+                if first.len() > count {
+                    first.pop();
+                }
+            }
+        }
+        first.into_sorted_vec()
     }
 
     /// Shows every prefix, in order.

@@ -51,6 +51,18 @@ pub enum State {
     Established,
 }
 
+impl State {
+    /// All states, in the order of RFC 4271 §8.2.2.
+    pub const ALL: [Self; 6] = [
+        Self::Idle,
+        Self::Connect,
+        Self::Active,
+        Self::OpenSent,
+        Self::OpenConfirm,
+        Self::Established,
+    ];
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -240,6 +252,7 @@ pub(crate) enum Expired {
 
 /// Counted messages of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(serde::Serialize, serde::Deserialize))]
 pub struct MessageCounters {
     /// OPEN.
     pub opens: u64,
@@ -371,6 +384,11 @@ impl Session {
 
     pub(crate) fn send(&mut self, message: Bytes) {
         self.control.push_back(message);
+    }
+
+    /// Counts the octets that wait to be sent before any UPDATE.
+    pub(crate) fn control_octets(&self) -> usize {
+        self.control.iter().map(Bytes::len).sum()
     }
 
     pub(crate) fn has_control(&self) -> bool {

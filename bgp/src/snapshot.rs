@@ -1,13 +1,19 @@
 //! The speaker as plain data, for whoever shows it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+#[cfg(feature = "report")]
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "report")]
+use crate::report::{optional_seconds, seconds};
 use crate::{
+    PeerEvent,
     attr::PathAttributes,
     decision::Why,
     session::State,
     speaker::FibRoute,
-    types::{Asn, Families, PeerType, Prefix, RouterId},
+    types::{Asn, Families, Family, PeerType, Prefix, RouterId},
 };
 
 pub use crate::session::MessageCounters;
@@ -35,23 +41,31 @@ pub struct Snapshot {
     pub rib: Vec<RibEntry>,
 }
 
-/// One peer.
+/// One peer. With the feature `report` it is what programs exchange, too: a field that is added later has a default, because
+/// the other program may be of another version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
 pub struct PeerSnapshot {
     /// Its name.
     pub name: String,
     /// Its address.
     pub address: IpAddr,
     /// Its autonomous system.
+    #[cfg_attr(feature = "report", serde(rename = "as"))]
     pub asn: Asn,
     /// Internal or external.
+    #[cfg_attr(feature = "report", serde(rename = "type"))]
     pub peer_type: PeerType,
     /// State of the session.
     pub state: State,
     /// How long it has been in that state.
+    #[cfg_attr(feature = "report", serde(rename = "sinceSeconds", with = "seconds"))]
     pub since: Duration,
     /// How often an established session was lost.
     pub flaps: u64,
+    /// The same by what ended it.
+    #[cfg_attr(feature = "report", serde(default))]
+    pub losses: BTreeMap<LossCause, u64>,
     /// What ended the last session or attempt.
     pub last_error: Option<String>,
     /// Changes of state, oldest first; the oldest ones are forgotten.
@@ -63,6 +77,10 @@ pub struct PeerSnapshot {
     /// Families that are exchanged.
     pub families: Families,
     /// Negotiated hold time.
+    #[cfg_attr(
+        feature = "report",
+        serde(rename = "holdTimeSeconds", default, with = "optional_seconds")
+    )]
     pub hold_time: Option<Duration>,
     /// Whether the session survives a restart of the peer.
     pub graceful_restart: bool,
@@ -74,30 +92,118 @@ pub struct PeerSnapshot {
     pub sent: MessageCounters,
     /// Messages we got.
     pub received: MessageCounters,
+    /// How long ago the last UPDATE came; none came yet when absent.
+    #[cfg_attr(
+        feature = "report",
+        serde(rename = "lastUpdateSeconds", default, with = "optional_seconds")
+    )]
+    pub last_update: Option<Duration>,
+    /// Octets that wait to be sent.
+    #[cfg_attr(feature = "report", serde(default))]
+    pub queued_octets: usize,
     /// Prefixes the peer announced.
     pub prefixes_received: usize,
+    /// How many it may announce.
+    #[cfg_attr(feature = "report", serde(default))]
+    pub max_prefixes: Option<usize>,
     /// Whether that is close to the limit.
     pub near_limit: bool,
     /// Those that import policy and loop checks let through.
     pub prefixes_accepted: usize,
     /// Those whose packets are dropped, as agreed with the peer (RFC 7999).
+    #[cfg_attr(feature = "report", serde(default))]
     pub prefixes_blackholed: usize,
     /// Those that go the way of the peer, in the kernel; other paths share the load or not.
+    #[cfg_attr(feature = "report", serde(default))]
     pub prefixes_installed: usize,
     /// Prefixes we announced.
     pub prefixes_advertised: usize,
+    /// The same by family: those of the session, and those of which there is something.
+    #[cfg_attr(feature = "report", serde(default))]
+    pub prefixes: BTreeMap<Family, PrefixCounts>,
     /// Messages whose routes counted as withdrawn because of errors (RFC 7606).
     pub treated_as_withdraw: u64,
     /// Attributes that were ignored because of errors (RFC 7606).
     pub discarded_attributes: u64,
     /// Times that a route was ignored because its next hop or prefix makes no sense (RFC 4271 §6.3).
+    #[cfg_attr(feature = "report", serde(default))]
     pub ignored_routes: u64,
+}
+
+/// Prefixes of one family that are exchanged with a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "report",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase", default)
+)]
+pub struct PrefixCounts {
+    /// The peer announced.
+    pub received: usize,
+    /// Of these, import policy and loop checks let in.
+    pub accepted: usize,
+    /// Of those received, the ones that the peer has not repeated since its session was lost.
+    pub stale: usize,
+    /// We announced.
+    pub advertised: usize,
+}
+
+/// What ended a session, in the few kinds that a graph can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "snake_case"))]
+pub enum LossCause {
+    /// The connection broke, or the peer closed it without a word.
+    Transport,
+    /// The peer was silent for too long.
+    HoldTimer,
+    /// BFD says that the path is down.
+    Bfd,
+    /// The peer sent a NOTIFICATION.
+    NotificationReceived,
+    /// The peer made an error.
+    NotificationSent,
+    /// It announced more prefixes than it may.
+    MaxPrefixes,
+    /// The peer restarted, and opened the session that came after.
+    PeerRestarted,
+    /// An operator, the configuration, or a link of ours that went down.
+    Local,
+}
+
+impl LossCause {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Transport,
+        Self::HoldTimer,
+        Self::Bfd,
+        Self::NotificationReceived,
+        Self::NotificationSent,
+        Self::MaxPrefixes,
+        Self::PeerRestarted,
+        Self::Local,
+    ];
+
+    /// Returns the name for programs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Transport => "transport",
+            Self::HoldTimer => "hold_timer",
+            Self::Bfd => "bfd",
+            Self::NotificationReceived => "notification_received",
+            Self::NotificationSent => "notification_sent",
+            Self::MaxPrefixes => "max_prefixes",
+            Self::PeerRestarted => "peer_restarted",
+            Self::Local => "local",
+        }
+    }
 }
 
 /// A session changed its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
 pub struct TransitionSnapshot {
     /// How long ago, the last time.
+    #[cfg_attr(feature = "report", serde(rename = "secondsAgo", with = "seconds"))]
     pub ago: Duration,
     /// Before.
     pub from: State,
@@ -220,6 +326,79 @@ pub struct Announcement {
     pub reason: String,
     /// Whether it went into the messages for the peer; a table that is on its way may not have come to it yet.
     pub told: bool,
+}
+
+/// A table of the speaker (RFC 4271 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Table {
+    /// Adj-RIB-In: what peers told us.
+    AdjIn,
+    /// Loc-RIB: what we use.
+    Loc,
+    /// Adj-RIB-Out: what we tell peers.
+    AdjOut,
+}
+
+/// On which side of the policy of an Adj-RIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "kebab-case"))]
+pub enum PolicySide {
+    /// What comes to it; also what it stops.
+    Pre,
+    /// What it lets through, as it changed it.
+    Post,
+}
+
+/// Asks for a part of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
+pub struct TableQuestion {
+    /// Which one.
+    pub table: Table,
+    /// On which side of policy; of no meaning to the Loc-RIB.
+    pub policy: PolicySide,
+    /// Of this peer only, by name or address.
+    pub peer: Option<String>,
+    /// Only this prefix and those within.
+    pub within: Option<Prefix>,
+    /// Only what comes behind this prefix, where the part before ended.
+    pub after: Option<Prefix>,
+    /// About how many paths.
+    pub limit: usize,
+}
+
+/// A part of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TablePart {
+    /// Prefixes in order.
+    pub routes: Vec<TableRoute>,
+    /// There may be more behind this prefix.
+    pub next: Option<Prefix>,
+}
+
+/// A prefix of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRoute {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Of Adj-RIB-In the paths received, of Loc-RIB those used, best one first; of Adj-RIB-Out those that come into question.
+    pub paths: Vec<PathExplanation>,
+    /// Of Adj-RIB-Out what the peers are told.
+    pub announcements: Vec<Announcement>,
+    /// Of Loc-RIB the kernel's part.
+    pub fib: Option<FibState>,
+}
+
+/// What happened since somebody looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Happenings {
+    /// Changes of sessions, in order, with how long ago.
+    pub sessions: Vec<(Duration, PeerEvent)>,
+    /// Prefixes with another best path than before, each once, with the one that it has now; none: it is gone.
+    pub routes: Vec<(Prefix, Option<PathExplanation>)>,
+    /// More changed than is remembered.
+    pub missed: bool,
 }
 
 /// The kernel's part of a prefix.

@@ -23,10 +23,12 @@ mod receive;
 mod restart;
 mod stale;
 mod status;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod walk;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,11 +37,12 @@ use std::{
 };
 
 pub use self::networks::LocalNetworks;
+pub use self::operate::PeerAction;
 pub use self::output::{
     BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
     InterfaceDown, LocalRoute, Output, PeerEvent, Shutdown, Slice,
 };
-use self::{fib::Fib, peer::Peer, restart::Restart};
+use self::{fib::Fib, peer::Peer, restart::Restart, watch::Watcher};
 use crate::{
     attr::Interner,
     bmp::Monitor,
@@ -84,6 +87,8 @@ pub struct Speaker {
     networks: LocalNetworks,
     /// Collectors that are connected.
     monitors: BTreeMap<SocketAddr, Monitor>,
+    /// Those who look on, by the names they gave themselves.
+    watchers: BTreeMap<String, Watcher>,
     down: Vec<InterfaceDown>,
     outputs: VecDeque<Output>,
     stopped: bool,
@@ -118,6 +123,7 @@ impl Speaker {
             fib: Fib::default(),
             networks: LocalNetworks::default(),
             monitors: BTreeMap::new(),
+            watchers: BTreeMap::new(),
             down: Vec::new(),
             outputs: VecDeque::new(),
             stopped: false,

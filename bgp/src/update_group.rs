@@ -35,7 +35,7 @@ pub(crate) use self::{
 use crate::{
     attr::{AttrId, Interner},
     rib::{PeerId, Rib, SlotId},
-    types::{Families, PeerType, Prefix},
+    types::{Families, Family, PeerType, Prefix},
     wire::{Item, Refresh, encode_route_refresh},
 };
 
@@ -229,9 +229,17 @@ impl UpdateGroup {
         !self.key.add_path.is_empty()
     }
 
-    /// Counts the prefixes that a member has from us.
-    pub(crate) fn advertised(&self, peer: PeerId) -> usize {
-        if self.members.contains_key(&peer) { self.announced.total_for(peer) } else { 0 }
+    /// Counts the prefixes of a family that a member has from us.
+    pub(crate) fn advertised(&self, peer: PeerId, family: Family) -> usize {
+        if self.members.contains_key(&peer) { self.announced.total_for(peer, family) } else { 0 }
+    }
+
+    /// Counts the octets that a member has not taken yet.
+    pub(crate) fn queued(&self, peer: PeerId) -> usize {
+        let Some(member) = self.members.get(&peer) else { return 0 };
+        let log = (member.cursor..self.log.end()).filter_map(|number| self.log.get(number));
+        let log = log.filter(|segment| segment.audience.includes(peer));
+        member.private.iter().chain(log).map(|segment| segment.bytes.len()).sum()
     }
 
     /// Returns what a peer may have from us: what it was told, and what it was not yet told to forget.
@@ -400,8 +408,9 @@ impl UpdateGroup {
         let (members, writer) = (&self.members, self.log.writer());
         let refused = batch.write(&packer, writer, |audience| has_audience(members, audience));
         for id in refused {
-            self.announced.set_plain(id, None);
-            self.announced.set_many(id, Vec::new());
+            let Some(family) = table.rib.prefix(id).map(|prefix| prefix.family()) else { continue };
+            self.announced.set_plain(id, family, None);
+            self.announced.set_many(id, family, Vec::new());
         }
     }
 
@@ -416,7 +425,7 @@ impl UpdateGroup {
         if let Some(before) = before {
             self.withdraw_from_losers(before, now.map(|(_, source)| source), item, batch);
         }
-        self.announced.set_plain(id, now.map(|(_, source)| source));
+        self.announced.set_plain(id, prefix.family(), now.map(|(_, source)| source));
         if let Some((bucket, _)) = now {
             batch.announce(bucket, id, item);
         }
@@ -440,7 +449,7 @@ impl UpdateGroup {
             let item = Item { prefix, path_id: before.path_id };
             self.withdraw_from_losers(before, successor.map(|now| now.source), item, batch);
         }
-        self.announced.set_many(id, now);
+        self.announced.set_many(id, prefix.family(), now);
     }
 
     /// Tells those who had a path and get no other in its place.
@@ -623,7 +632,7 @@ impl UpdateGroup {
 }
 
 fn withdraw(packer: &Packer, items: &[Item], audience: Audience, writer: &mut Writer) {
-    for family in crate::types::Family::ALL {
+    for family in Family::ALL {
         let items: Vec<Item> =
             items.iter().filter(|item| item.prefix.family() == family).copied().collect();
         writer.write(audience, |out| packer.withdraw(family, &items, out));

@@ -1,8 +1,8 @@
 //! What can be typed. Definitions only; each noun's work is in `cmd/`.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Output;
 
@@ -16,6 +16,8 @@ use crate::output::Output;
     voilectl get nodes                       nodes with their addresses and AS numbers\n  \
     voilectl bgp summary                     every session of every node\n  \
     voilectl bgp route 10.244.7.9            where it goes, why, and who is told\n  \
+    voilectl bgp rib adj-out worker-1/tor-a  what a peer is told\n  \
+    voilectl bgp monitor                     sessions and routes as they change\n  \
     voilectl ipam show --show-blocks         who owns which block\n  \
     voilectl policy show                     policies and the pods they select\n  \
     voilectl policy explain a/x b/y:5432     which rule decides, and why\n  \
@@ -221,6 +223,105 @@ pub enum BgpCommand {
         #[arg(value_name = "NODE[/PEER]")]
         which: Option<String>,
     },
+    #[command(after_help = "Examples:\n  \
+        voilectl bgp rib loc worker-1                           what it uses, and what the kernel has\n  \
+        voilectl bgp rib adj-in worker-1/tor-a                  what tor-a sent, and what import policy said\n  \
+        voilectl bgp rib adj-in worker-1/tor-a --post-policy    what policy let in, as it changed it\n  \
+        voilectl bgp rib adj-out worker-1/tor-a 10.244.0.0/16   what tor-a is told of these\n  \
+        voilectl bgp rib adj-out '*/tor-a' --pre-policy         also what it is not told, and why\n  \
+        voilectl bgp rib loc -o json | jq -r '.[].prefix'\n\n\
+        Exit code 1 when a node does not answer or has no such peer.")]
+    /// The tables of the speakers: what peers told them (Adj-RIB-In), what they use (Loc-RIB), what they tell (Adj-RIB-Out)
+    Rib(BgpRibArgs),
+    #[command(after_help = "Examples:\n  \
+        voilectl bgp diff worker-1                  against the blocks of the cluster\n  \
+        voilectl bgp diff worker-1 worker-2         two nodes\n  \
+        voilectl bgp diff worker-1 10.244.0.0/16\n\n\
+        Exit code 1 when there is a difference.")]
+    /// What two nodes see differently; with one node, what it lacks or has too much, going by the blocks of the cluster
+    Diff {
+        /// One node or two, and perhaps a prefix
+        #[arg(value_name = "NODE|PREFIX", required = true, num_args = 1..=3)]
+        which: Vec<String>,
+    },
+    #[command(after_help = "Examples:\n  \
+        voilectl bgp monitor\n  \
+        voilectl bgp monitor worker-1 10.244.7.0/24\n  \
+        voilectl bgp monitor --for 60s -o json | jq -c .sessions[]")]
+    /// Changes of sessions and of best paths as they happen, until Ctrl-C
+    Monitor {
+        /// Only this node, sessions of this peer, routes within this prefix
+        #[arg(value_name = "NODE[/PEER]|PREFIX", num_args = 0..=2)]
+        which: Vec<String>,
+        /// End after this time
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        lasting: Option<Duration>,
+    },
+    #[command(after_help = "Examples:\n  \
+        voilectl bgp clear worker-1/tor-a --text 'new line card'   ends the session and begins anew\n  \
+        voilectl bgp clear worker-1/tor-a --soft out               sends it everything again\n  \
+        voilectl bgp clear '*/tor-a' --soft in                     every node asks tor-a to send everything again\n\n\
+        Exit code 1 when a node did not do it.")]
+    /// End the session with a peer and begin anew; with --soft only exchange routes again
+    Clear {
+        /// Which session, by name or address of the peer
+        #[arg(value_name = "NODE/PEER")]
+        which: String,
+        /// Keep the session: ask the peer for its routes again (in), or send it ours (out)
+        #[arg(long, value_name = "in|out")]
+        soft: Option<Direction>,
+        /// What to tell the operator of the peer (RFC 9003)
+        #[arg(long, conflicts_with = "soft")]
+        text: Option<String>,
+    },
+    #[command(after_help = "Example:\n  voilectl bgp refresh worker-1/tor-a")]
+    /// Ask a peer to send everything again; the same as `clear --soft in`
+    Refresh {
+        /// Which session, by name or address of the peer
+        #[arg(value_name = "NODE/PEER")]
+        which: String,
+    },
+}
+
+/// Arguments of `bgp rib`.
+#[derive(Args, Clone, Debug)]
+pub struct BgpRibArgs {
+    /// Which table
+    pub table: RibTable,
+    /// Only this node, or NODE/PEER; only this prefix and those within
+    #[arg(value_name = "NODE[/PEER]|PREFIX", num_args = 0..=2)]
+    pub which: Vec<String>,
+    /// Before policy, with what it stops; adj-in is shown so by default
+    #[arg(long, conflicts_with = "post_policy")]
+    pub pre_policy: bool,
+    /// After policy, with what it changed; adj-out is shown so by default
+    #[arg(long)]
+    pub post_policy: bool,
+}
+
+/// A table of a speaker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum RibTable {
+    /// What peers told the node
+    AdjIn,
+    /// What the node uses
+    Loc,
+    /// What the node tells its peers
+    AdjOut,
+}
+
+/// A direction of routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Direction {
+    /// From the peer
+    In,
+    /// To the peer
+    Out,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    api::net::parse_duration(text)
+        .ok_or_else(|| format!("'{text}' is no duration; write 90s, 15m or 1h30m"))
 }
 
 /// `voilectl ipam`.

@@ -14,8 +14,8 @@ use api::Resource;
 use store::{ListOptions, Listing, Store, StoreError};
 
 use crate::{
-    cli::{BgpCommand, Command, IpamCommand, PolicyCommand},
-    output::{Format, Screen},
+    cli::{Command, IpamCommand, PolicyCommand},
+    output::{Format, Screen, Sink},
 };
 
 /// What a command ran to: its text and whether something is wrong in the cluster (exit code 1).
@@ -45,6 +45,8 @@ pub struct Context<S> {
     pub report: Option<PathBuf>,
     /// The terminal.
     pub screen: Screen,
+    /// Where long answers go as they come; what an [`Outcome`] holds comes after.
+    pub sink: Sink,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -90,15 +92,7 @@ pub async fn run<S: Store>(context: &Context<S>, command: &Command) -> Result<Ou
         Command::Delete(args) => write::delete(context, args).await,
         Command::Label(args) => write::label(context, args).await,
         Command::Validate(args) => write::validate(args),
-        Command::Bgp(BgpCommand::Summary { failed, node }) => {
-            bgp::summary(context, *failed, node.as_deref()).await
-        }
-        Command::Bgp(BgpCommand::Neighbors { which }) => {
-            bgp::neighbors::neighbors(context, which.as_deref()).await
-        }
-        Command::Bgp(BgpCommand::Route { destination, node }) => {
-            bgp::route::route(context, destination, node.as_deref()).await
-        }
+        Command::Bgp(command) => bgp::run(context, command).await,
         Command::Ipam(command) => ipam::run(context, command).await,
         Command::Policy(PolicyCommand::Show { pod }) => policy::show(context, pod.as_deref()).await,
         Command::Policy(PolicyCommand::Explain(args)) => policy::explain(context, args).await,

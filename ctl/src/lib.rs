@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
+use ipam::Clock;
 use store::{
     StoreError,
     kube::{KubeOptions, KubeStore},
@@ -26,7 +27,7 @@ use store::{
 use crate::{
     cli::{Cli, Command, Global},
     cmd::{Context, Outcome},
-    output::Screen,
+    output::{Screen, Sink},
 };
 
 /// Runs the command line: 0 all is well, 1 something is wrong in the cluster, 2 it could not be found out.
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
     let result = runtime
         .context("cannot start the runtime")
         .and_then(|runtime| runtime.block_on(run(&cli)))
-        .and_then(|outcome| print(&outcome.text).map(|()| outcome.finding));
+        .and_then(|outcome| Sink::Stdout.write(&outcome.text).map(|_| outcome.finding));
     match result {
         Ok(finding) => ExitCode::from(u8::from(finding)),
         Err(error) => {
@@ -60,6 +61,7 @@ async fn run(cli: &Cli) -> Result<Outcome> {
                     format: output.format(),
                     report: output.file().map(Into::into),
                     screen: Screen::detect(),
+                    sink: Sink::Stdout,
                     now: now(),
                 };
                 cmd::run(&context, command).await
@@ -84,27 +86,14 @@ async fn connect(global: &Global) -> Result<KubeStore> {
     store.context("no API server to ask; give --kubeconfig FILE or set KUBECONFIG")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place of this program that reads the clock")]
 fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    Clock::system().now().0 / 1_000_000_000
 }
 
 fn completion(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "voilectl", &mut script);
     String::from_utf8_lossy(&script).into_owned()
-}
-
-/// Prints; a reader that went away (`| head`) has what it wanted.
-fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// An error for people: the chain of causes, and what to do next where that is known.

@@ -2,11 +2,13 @@
 
 use std::{
     fmt::Write as _,
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -69,6 +71,48 @@ impl FromStr for Output {
     }
 }
 
+/// Whether whoever reads the output wants more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Flow {
+    /// Yes.
+    More,
+    /// No: `| head` has seen enough.
+    Enough,
+}
+
+/// Where output goes.
+#[derive(Clone, Debug)]
+pub enum Sink {
+    /// To standard output, at once.
+    Stdout,
+    /// Kept: for tests.
+    Kept(Arc<Mutex<String>>),
+}
+
+impl Sink {
+    /// Writes a part.
+    ///
+    /// # Errors
+    /// A full disk and the like; a reader that went away has what it wanted.
+    pub fn write(&self, text: &str) -> anyhow::Result<Flow> {
+        match self {
+            Self::Stdout => {
+                let mut out = io::stdout().lock();
+                match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                    Ok(()) => Ok(Flow::More),
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Flow::Enough),
+                    Err(error) => Err(error).context("cannot write to standard output"),
+                }
+            }
+            Self::Kept(kept) => {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+                Ok(Flow::More)
+            }
+        }
+    }
+}
+
 /// What the terminal is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Screen {
@@ -83,7 +127,7 @@ impl Screen {
     #[must_use]
     pub fn detect() -> Self {
         let set = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let color = std::io::stdout().is_terminal() && set("NO_COLOR").is_none();
+        let color = io::stdout().is_terminal() && set("NO_COLOR").is_none();
         let columns = set("COLUMNS").and_then(|text| text.parse().ok());
         let width = columns.or_else(|| Some(usize::from(terminal_size::terminal_size()?.0.0)));
         Self { width: width.unwrap_or(80).max(40), color }

@@ -1,5 +1,7 @@
 //! For tests: a small cluster in memory, and commands run as they are typed.
 
+use std::sync::{Arc, Mutex};
+
 use api::Resource;
 use clap::Parser as _;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use store::{Store as _, memory::MemoryStore};
 use crate::{
     cli::Cli,
     cmd::{self, Context},
-    output::Screen,
+    output::{Screen, Sink},
 };
 
 /// 2026-11-24T09:00:00Z.
@@ -29,16 +31,22 @@ pub(crate) async fn put<R: Resource>(store: &MemoryStore, object: Value) {
 pub(crate) async fn run(store: &MemoryStore, line: &[&str]) -> String {
     let cli = Cli::try_parse_from(std::iter::once(&"voilectl").chain(line)).unwrap();
     let output = &cli.global.output;
+    let kept = Arc::new(Mutex::new(String::new()));
     let context = Context {
         store: store.clone(),
         format: output.format(),
         report: output.file().map(Into::into),
         screen: Screen { width: 80, color: false },
+        sink: Sink::Kept(Arc::clone(&kept)),
         now: NOW,
     };
-    match cmd::run(&context, &cli.command).await {
-        Ok(outcome) => format!("{}exit code {}\n", outcome.text, u8::from(outcome.finding)),
-        Err(error) => format!("error: {error:#}\nexit code 2\n"),
+    let result = cmd::run(&context, &cli.command).await;
+    let said = std::mem::take(&mut *kept.lock().unwrap());
+    match result {
+        Ok(outcome) => {
+            format!("{said}{}exit code {}\n", outcome.text, u8::from(outcome.finding))
+        }
+        Err(error) => format!("{said}error: {error:#}\nexit code 2\n"),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::Context as _;
 use clap::Parser;
+use store::kube::{KubeOptions, KubeStore};
 
 /// The Voile daemon of one node: BGP speaker, IPAM, network policy and CNI server.
 ///
@@ -17,22 +19,9 @@ use clap::Parser;
     Without --kubeconfig the service account of the pod is used (KUBERNETES_SERVICE_HOST), then ~/.kube/config."
 )]
 pub struct Args {
-    /// Credentials and address of the API server; default: the pod's service account
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Folder with `token` and `ca.crt` of the pod's service account
-    #[arg(
-        long,
-        env = "VOILE_SERVICE_ACCOUNT",
-        value_name = "DIR",
-        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
-    )]
-    pub service_account: PathBuf,
-
-    /// Namespace of this daemon: where the secrets of BGP passwords are
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
-    pub namespace: String,
+    /// Where the API server is
+    #[command(flatten)]
+    pub cluster: Cluster,
 
     /// Name of this node in the API; default: the host name in lower case
     #[arg(long, env = "NODENAME", value_name = "NAME")]
@@ -80,11 +69,73 @@ pub struct Args {
     #[arg(long)]
     pub prepare_host: bool,
 
+    /// What is logged, and how
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// Where the API server is, and where we are in the cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Cluster {
+    /// Credentials and address of the API server; default: the pod's service account
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Folder with `token` and `ca.crt` of the pod's service account
+    #[arg(
+        long,
+        env = "VOILE_SERVICE_ACCOUNT",
+        value_name = "DIR",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
+    pub service_account: PathBuf,
+
+    /// Namespace of this program: where its Lease and the secrets of BGP passwords are
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// Connects with the kubeconfig, with the pod's service account, or with what kubectl would use.
+    ///
+    /// # Errors
+    /// Credentials that are missing or cannot be read.
+    pub async fn connect(&self) -> anyhow::Result<KubeStore> {
+        let options = KubeOptions::default();
+        let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let store = match &self.kubeconfig {
+            Some(path) => KubeStore::from_kubeconfig(path, None, options).await,
+            None if in_cluster => KubeStore::in_cluster_at(&self.service_account, options),
+            None => KubeStore::infer(options).await,
+        };
+        store.context(
+            "cannot use the API server's credentials; see --kubeconfig and --service-account",
+        )
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Log {
     /// Log filter, such as `info` or `bgp=debug,info`
-    #[arg(long, env = "VOILE_LOG", value_name = "FILTER", default_value = "info")]
-    pub log: String,
+    #[arg(long = "log", env = "VOILE_LOG", value_name = "FILTER", default_value = "info")]
+    pub filter: String,
 
     /// Log as JSON lines
-    #[arg(long, env = "VOILE_LOG_JSON")]
-    pub log_json: bool,
+    #[arg(long = "log-json", env = "VOILE_LOG_JSON")]
+    pub json: bool,
+}
+
+impl Log {
+    /// Sends the log to standard error.
+    pub fn init(&self) {
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.filter)
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .log_internal_errors(false);
+        if self.json { builder.json().init() } else { builder.with_ansi(false).init() }
+    }
 }

@@ -10,17 +10,14 @@ mod numbers;
 #[cfg(test)]
 mod tests;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use bgp::report::Exposition;
 use ipam::Clock;
 use serde_json::json;
 use store::Store;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 pub use self::args::Args;
 use self::{
@@ -28,9 +25,9 @@ use self::{
     lease::Elector,
 };
 use crate::{
-    daemon::{connect_to, init_log},
+    daemon::{to_its_end, until_told},
     http::{self, Page, PageFuture, Pages},
-    metrics::Text,
+    metrics,
 };
 
 /// Name of the Lease.
@@ -39,45 +36,25 @@ pub(crate) const LEASE: &str = "voile-controller";
 /// Runs the controller and maps how it ended to an exit code.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
-    init_log(&args.log, args.log_json);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let result = runtime.context("cannot start the runtime").and_then(|runtime| {
-        let result = runtime.block_on(run(args));
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        result
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = %format!("{error:#}"), "voile-controller ends");
-            ExitCode::FAILURE
-        }
-    }
+    args.log.init();
+    to_its_end("voile-controller", run(args))
 }
 
 async fn run(args: Args) -> Result<()> {
-    let store = connect_to(args.kubeconfig.as_deref(), &args.service_account).await?;
+    let store = args.cluster.connect().await?;
     let identity = args.identity()?;
     let listener = http::bind(args.metrics_address).await?;
     let mut tasks = JoinSet::new();
     let controller = start(&mut tasks, store, &args, &identity, Clock::system());
     tasks.spawn(http::serve(listener, pages(controller.clone())));
     tracing::info!(%identity, version = env!("CARGO_PKG_VERSION"), "voile-controller runs");
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: giving the lease back"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: giving the lease back"),
-        ended = tasks.join_next() => match ended {
-            Some(Err(error)) => return Err(error).context("a task panicked"),
-            _ => anyhow::bail!("a task ended that never should"),
-        },
-    }
+    let ended = until_told(&mut tasks, "giving the lease back").await;
     // Nothing is collected any more when somebody else may begin.
     tasks.shutdown().await;
-    controller.give_back().await;
-    Ok(())
+    if ended.is_ok() {
+        controller.give_back().await;
+    }
+    ended
 }
 
 /// What the pages and the end need.
@@ -108,8 +85,9 @@ fn start<S: Store>(
 ) -> Controller {
     let (leading_sender, leading) = watch::channel(false);
     let (report_sender, report) = watch::channel(Report::default());
-    let elector =
-        || Elector::new(store.clone(), &args.namespace, identity, args.lease(), clock.clone());
+    let elector = || {
+        Elector::new(store.clone(), &args.cluster.namespace, identity, args.lease(), clock.clone())
+    };
     tasks.spawn(elector().run(leading_sender));
     let last_word = elector();
     let collector = Collector::new(store.clone(), args.period, args.leak_grace, clock.clone());
@@ -126,11 +104,7 @@ fn pages(controller: Controller) -> Pages {
         let report = controller.report.borrow();
         let leading = *controller.leading.borrow();
         let page = match path {
-            "/metrics" => Page {
-                status: 200,
-                content_type: "text/plain; version=0.0.4; charset=utf-8",
-                body: render(leading, &report),
-            },
+            "/metrics" => Page::metrics(render(leading, &report)),
             "/healthz" => Page::text(200, "ok\n"),
             "/readyz" => match &report.not_ready {
                 None => Page::text(200, "ok\n"),
@@ -155,8 +129,9 @@ fn pages(controller: Controller) -> Pages {
 }
 
 /// Only the leader counts addresses: sums over all copies are then right.
-fn render(leading: bool, report: &Report) -> String {
-    let mut text = Text(String::new());
+fn render(leading: bool, report: &Report) -> Exposition {
+    let mut text = Exposition::default();
+    metrics::build_info(&mut text);
     text.single("voile_controller_leader", "gauge", "Whether this copy leads.", u8::from(leading));
     if leading {
         text.single(
@@ -173,5 +148,5 @@ fn render(leading: bool, report: &Report) -> String {
         );
         report.numbers.render(&mut text);
     }
-    text.0
+    text
 }

@@ -4,12 +4,12 @@
 //! the API server follows and is tried until it is done. Shutdown: no more CNI requests, the speaker leaves its sessions for
 //! graceful restart, felix finishes its transaction. Rules and routes stay.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use felix::dataplane::Felix;
 use ipam::Allocator;
-use store::kube::{KubeOptions, KubeStore};
+use store::kube::KubeStore;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -31,43 +31,51 @@ use crate::{
 /// Runs the daemon and maps how it ended to an exit code.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
-    init_log(&args.log, args.log_json);
+    args.log.init();
     if args.prepare_host {
         return if bootstrap::sysctls() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    to_its_end("voile-node", run(args))
+}
+
+/// Runs a program on two threads until it ends, and maps how that was to an exit code.
+pub(crate) fn to_its_end(program: &str, work: impl Future<Output = Result<()>>) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.context("cannot start the runtime").and_then(|runtime| {
-        let result = runtime.block_on(run(args));
+        let result = runtime.block_on(work);
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %format!("{error:#}"), "voile-node ends");
+            tracing::error!(error = %format!("{error:#}"), "{program} ends");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Sends the log to standard error.
-pub(crate) fn init_log(filter: &str, json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false);
-    if json { builder.json().init() } else { builder.with_ansi(false).init() }
+/// Waits for a signal or for the end of a task, which is always a fault. `then` is what the log says comes next.
+pub(crate) async fn until_told(tasks: &mut JoinSet<()>, then: &str) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: {then}"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: {then}"),
+        ended = tasks.join_next() => match ended {
+            Some(Err(error)) => return Err(error).context("a task panicked"),
+            _ => anyhow::bail!("a task ended that never should"),
+        },
+    }
+    Ok(())
 }
 
 async fn run(args: Args) -> Result<()> {
     let node_name = node_name(&args)?;
     std::fs::create_dir_all(&args.run_dir)
         .with_context(|| format!("cannot create --run-dir {}", args.run_dir.display()))?;
-    let store = connect(&args).await?;
+    let store = args.cluster.connect().await?;
     bootstrap::sysctls();
     let (endpoints, complaints) = Endpoints::load(&args.run_dir)
         .with_context(|| format!("cannot read the endpoints below {}", args.run_dir.display()))?;
@@ -87,7 +95,7 @@ async fn run(args: Args) -> Result<()> {
         run_dir: args.run_dir.clone(),
         view: PodView::default(),
         felix: felix.clone(),
-        namespace: args.namespace.clone(),
+        namespace: args.cluster.namespace.clone(),
         addresses: watch::channel(BTreeSet::new()).0,
         blocks: watch::channel(BTreeSet::new()).0,
     };
@@ -128,12 +136,12 @@ async fn run(args: Args) -> Result<()> {
     install_cni(&args)?;
     tasks.spawn(announce(store.clone(), args.clone(), node_name.clone(), allocator));
     let speaker = speaker_task::start(&mut tasks, &context, store.clone(), speaker_inbox);
-    let snapshots = status::Snapshots::new(&context, speaker.report, sync);
+    let snapshots = status::Snapshots::new(&context, &speaker, sync);
     tasks.spawn(status::run(store, snapshots.clone()));
     tasks.spawn(http::serve(http, metrics::pages(snapshots)));
     tracing::info!(node = %node_name, version = env!("CARGO_PKG_VERSION"), "voile-node runs");
 
-    let ended = wait(&mut tasks).await;
+    let ended = until_told(&mut tasks, "leaving rules and routes in place").await;
     tasks.shutdown().await;
     let handle = speaker.handle.borrow().clone();
     if let Some(handle) = handle {
@@ -141,40 +149,6 @@ async fn run(args: Args) -> Result<()> {
     }
     felix.shutdown().await;
     ended
-}
-
-/// Waits for a signal or for the end of a task, which is always a fault.
-async fn wait(tasks: &mut JoinSet<()>) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: leaving rules and routes in place"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: leaving rules and routes in place"),
-        ended = tasks.join_next() => match ended {
-            Some(Err(error)) => return Err(error).context("a task panicked"),
-            _ => anyhow::bail!("a task ended that never should"),
-        },
-    }
-    Ok(())
-}
-
-async fn connect(args: &Args) -> Result<KubeStore> {
-    connect_to(args.kubeconfig.as_deref(), &args.service_account).await
-}
-
-/// Connects with a kubeconfig, with the pod's service account, or with what kubectl would use.
-pub(crate) async fn connect_to(
-    kubeconfig: Option<&Path>,
-    service_account: &Path,
-) -> Result<KubeStore> {
-    let options = KubeOptions::default();
-    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    let store = match kubeconfig {
-        Some(path) => KubeStore::from_kubeconfig(path, None, options).await,
-        None if in_cluster => KubeStore::in_cluster_at(service_account, options),
-        None => KubeStore::infer(options).await,
-    };
-    store.context("cannot use the API server's credentials; see --kubeconfig and --service-account")
 }
 
 fn node_name(args: &Args) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
+use bgp::report::{self, Exposition};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -26,6 +27,11 @@ impl Page {
     /// A plain-text answer.
     pub(crate) fn text(status: u16, body: impl Into<String>) -> Self {
         Self { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    /// Metrics.
+    pub(crate) fn metrics(metrics: Exposition) -> Self {
+        Self { status: 200, content_type: report::CONTENT_TYPE, body: metrics.into_text() }
     }
 }
 

@@ -1,21 +1,28 @@
 //! Prometheus metrics and the pages around them, made of snapshots when somebody asks.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{sync::Arc, time::Duration};
+
+use bgp::{
+    driver::Stopped,
+    report::{Exposition, speaker_metrics},
+};
 
 use crate::{
     http::{Page, PageFuture, Pages},
     status::Snapshots,
 };
 
+/// How long a busy speaker is waited for; Prometheus gives up after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Returns the pages of the daemon's HTTP server.
 pub(crate) fn pages(snapshots: Snapshots) -> Pages {
     Arc::new(move |path| {
         let page = match path {
-            "/metrics" => Page {
-                status: 200,
-                content_type: "text/plain; version=0.0.4; charset=utf-8",
-                body: render(&snapshots),
-            },
+            "/metrics" => {
+                let snapshots = snapshots.clone();
+                return Some(Box::pin(async move { Page::metrics(render(&snapshots).await) }));
+            }
             "/healthz" => Page::text(200, "ok\n"),
             "/readyz" => match snapshots.ready() {
                 Ok(()) => Page::text(200, "ok\n"),
@@ -31,44 +38,10 @@ pub(crate) fn pages(snapshots: Snapshots) -> Pages {
     })
 }
 
-/// Text exposition format 0.0.4.
-pub(crate) struct Text(pub(crate) String);
-
-impl Text {
-    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    pub(crate) fn sample(
-        &mut self,
-        name: &str,
-        labels: &[(&str, &str)],
-        value: impl std::fmt::Display,
-    ) {
-        self.0.push_str(name);
-        for (index, (key, text)) in labels.iter().enumerate() {
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{key}=\"{escaped}\"", if index == 0 { '{' } else { ',' });
-        }
-        self.0.push_str(if labels.is_empty() { " " } else { "} " });
-        let _ = writeln!(self.0, "{value}");
-    }
-
-    pub(crate) fn single(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        value: impl std::fmt::Display,
-    ) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-}
-
-fn render(snapshots: &Snapshots) -> String {
-    let mut text = Text(String::new());
-    bgp(&mut text, snapshots);
+async fn render(snapshots: &Snapshots) -> Exposition {
+    let mut text = Exposition::default();
+    build_info(&mut text);
+    bgp(&mut text, snapshots).await;
     policy(&mut text, snapshots);
     let sync = snapshots.sync.borrow();
     text.single(
@@ -81,83 +54,39 @@ fn render(snapshots: &Snapshots) -> String {
     for kind in sync.trouble.keys() {
         text.sample("voile_datastore_watch_down", &[("kind", kind)], 1);
     }
-    text.0
+    text
 }
 
-fn bgp(text: &mut Text, snapshots: &Snapshots) {
+/// What runs here.
+pub(crate) fn build_info(text: &mut Exposition) {
+    let name = "voile_build_info";
+    text.family(name, "gauge", "The version of the program, as a label.");
+    text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+async fn bgp(text: &mut Exposition, snapshots: &Snapshots) {
+    let handle = snapshots.speaker.borrow().clone();
+    let asked = match &handle {
+        Some(handle) => tokio::time::timeout(PATIENCE, handle.snapshot(false)).await,
+        None => Ok(Err(Stopped)),
+    };
+    let known = asked.ok().and_then(Result::ok);
+    text.single(
+        "voile_bgp_up",
+        "gauge",
+        "Whether the speaker runs and answers.",
+        u8::from(known.is_some()),
+    );
+    if let Some(known) = known {
+        speaker_metrics(&known, text);
+    }
     let report = snapshots.bgp.borrow();
-    text.family("voile_bgp_session_established", "gauge", "Whether a session is Established.");
-    for peer in &report.peers {
-        let labels = [("peer", peer.name.as_str()), ("address", peer.address.as_str())];
-        text.sample(
-            "voile_bgp_session_established",
-            &labels,
-            u8::from(peer.state == "Established"),
-        );
-    }
-    type Count = fn(&api::PeerStatus) -> u64;
-    let families: [(&str, &str, Count); 4] = [
-        ("voile_bgp_prefixes_received", "Prefixes received, before import filters.", |peer| {
-            peer.received
-        }),
-        ("voile_bgp_prefixes_accepted", "Prefixes that import filters let in.", |peer| {
-            peer.accepted
-        }),
-        ("voile_bgp_prefixes_installed", "Prefixes whose packets go to the peer.", |peer| {
-            peer.installed
-        }),
-        ("voile_bgp_prefixes_advertised", "Prefixes told to the peer.", |peer| peer.advertised),
-    ];
-    for (name, help, count) in families {
-        text.family(name, "gauge", help);
-        for peer in &report.peers {
-            let labels = [("peer", peer.name.as_str()), ("address", peer.address.as_str())];
-            text.sample(name, &labels, count(peer));
-        }
-    }
-    let labelled = report
-        .peers
-        .iter()
-        .map(|peer| (peer, [("peer", peer.name.as_str()), ("address", peer.address.as_str())]));
-    let name = "voile_bgp_session_flaps_total";
-    text.family(name, "counter", "Times that an established session was lost.");
-    for ((_, labels), flaps) in labelled.clone().zip(&report.flaps) {
-        text.sample(name, &labels, flaps);
-    }
-    let name = "voile_bgp_prefixes_blackholed";
-    text.family(name, "gauge", "Prefixes whose packets are dropped, as agreed (RFC 7999).");
-    for ((_, labels), count) in labelled.clone().zip(&report.blackholed) {
-        text.sample(name, &labels, count);
-    }
-    let name = "voile_bgp_routes_ignored_total";
-    text.family(name, "counter", "Routes whose next hop or prefix makes no sense (RFC 4271 6.3).");
-    for ((_, labels), count) in labelled.clone().zip(&report.ignored) {
-        text.sample(name, &labels, count);
-    }
-    let name = "voile_bgp_session_info";
-    text.family(name, "gauge", "State, AS numbers and last error of a session, as labels.");
-    for (peer, [name_label, address]) in labelled.clone() {
-        let (local, remote) = (peer.local_as.to_string(), peer.peer_as.to_string());
-        let error = peer.last_error.as_deref().unwrap_or_default();
-        let numbers = [("local_as", local.as_str()), ("peer_as", remote.as_str())];
-        let [local, remote] = numbers;
-        let state = ("state", peer.state.as_str());
-        let labels = [name_label, address, local, remote, state, ("last_error", error)];
-        text.sample(name, &labels, 1);
-    }
-    let name = "voile_bfd_session_up";
-    text.family(name, "gauge", "Whether the BFD session beside a BGP session is up.");
-    for (peer, labels) in labelled {
-        if let Some(bfd) = &peer.bfd {
-            text.sample(name, &labels, u8::from(bfd == "Up"));
-        }
-    }
     text.single("voile_bgp_routes", "gauge", "Routes learned by BGP and in use.", report.routes);
     text.single(
-        "voile_bgp_routes_refused",
+        "voile_bgp_problems",
         "gauge",
-        "Routes learned by BGP that the kernel does not have; `voilectl bgp route` says why.",
-        report.routes_refused,
+        "Peers and filters of the configuration that cannot be used; the log names them.",
+        report.problems.len(),
     );
     text.single(
         "voile_ipam_blocks",
@@ -167,7 +96,7 @@ fn bgp(text: &mut Text, snapshots: &Snapshots) {
     );
 }
 
-fn policy(text: &mut Text, snapshots: &Snapshots) {
+fn policy(text: &mut Exposition, snapshots: &Snapshots) {
     let status = snapshots.policy.borrow();
     text.single(
         "voile_policy_endpoints",

@@ -19,12 +19,4 @@ pub(crate) struct BgpReport {
     pub(crate) blocks: Vec<String>,
     /// Routes learned and in use.
     pub(crate) routes: u64,
-    /// Of these, routes that the kernel refused.
-    pub(crate) routes_refused: u64,
-    /// How often each session was lost, in the order of the peers.
-    pub(crate) flaps: Vec<u64>,
-    /// How many prefixes of each are dropped, as agreed (RFC 7999).
-    pub(crate) blackholed: Vec<usize>,
-    /// How many routes of each were ignored because they make no sense (RFC 4271 §6.3).
-    pub(crate) ignored: Vec<u64>,
 }

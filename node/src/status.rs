@@ -6,12 +6,13 @@ use api::{
     BgpState, DaemonState, IpamState, Key, NodeNetworkState, NodeNetworkStateSpec,
     NodeNetworkStateStatus, PolicyState, RouteCounts,
 };
+use bgp::driver::Handle;
 use ipam::{Clock, UnixNanos};
 use serde_json::json;
 use store::{Store, StoreError};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{report::BgpReport, sync::SyncState, tasks::Context};
+use crate::{report::BgpReport, speaker_task::Ends, sync::SyncState, tasks::Context};
 
 /// Shortest time between two writes.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ const SHOWN_PROBLEMS: usize = 20;
 pub(crate) struct Snapshots {
     pub(crate) node_name: String,
     pub(crate) started_at: String,
+    pub(crate) speaker: watch::Receiver<Option<Handle>>,
     pub(crate) bgp: watch::Receiver<BgpReport>,
     pub(crate) policy: watch::Receiver<felix::driver::Status>,
     pub(crate) sync: watch::Receiver<SyncState>,
@@ -33,16 +35,13 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(crate) fn new(
-        context: &Context,
-        bgp: watch::Receiver<BgpReport>,
-        sync: watch::Receiver<SyncState>,
-    ) -> Self {
+    pub(crate) fn new(context: &Context, speaker: &Ends, sync: watch::Receiver<SyncState>) -> Self {
         let clock = Clock::system();
         Self {
             node_name: context.node_name.clone(),
             started_at: clock.now().rfc3339(),
-            bgp,
+            speaker: speaker.handle.clone(),
+            bgp: speaker.report.clone(),
             policy: context.felix.status(),
             sync,
             clock,

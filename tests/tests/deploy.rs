@@ -56,7 +56,14 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
 fn every_object_is_complete_and_in_our_namespace() {
     let objects = manifests();
     assert_eq!(of_kind(&objects, "Namespace").len(), 1);
-    let cluster_scoped = ["Namespace", "ClusterRole", "ClusterRoleBinding", "IPPool"];
+    let cluster_scoped = [
+        "Namespace",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "IPPool",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ];
     for object in &objects {
         let (kind, name) = (object["kind"].as_str().unwrap(), &object["metadata"]["name"]);
         assert!(object["apiVersion"].is_string() && name.is_string(), "{object}");

@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::bmp::Question;
+#[cfg(doc)]
+use crate::Speaker;
 use crate::{
-    FibOutcome, InterfaceDown, LocalNetworks, LocalRoute, PeerEvent, Prefix, Shutdown,
+    FibOutcome, InterfaceDown, LocalNetworks, LocalRoute, PeerAction, PeerEvent, Prefix, Shutdown,
     SpeakerConfig,
-    snapshot::{RouteExplanation, Snapshot},
+    snapshot::{Happenings, RouteExplanation, Snapshot, TablePart, TableQuestion},
 };
 
 /// What the daemon asks for.
@@ -22,11 +24,19 @@ pub(super) enum Command {
     InterfaceUp(String),
     Neighbour(String, IpAddr),
     NeighbourLost(String),
-    Reset(String, String, oneshot::Sender<bool>),
-    Refresh(String, oneshot::Sender<bool>),
-    Snapshot { with_rib: bool, reply: oneshot::Sender<Snapshot> },
+    Operate(String, PeerAction, oneshot::Sender<Result<(), String>>),
+    Snapshot {
+        with_rib: bool,
+        reply: oneshot::Sender<Snapshot>,
+    },
     Explain(Prefix, oneshot::Sender<Option<RouteExplanation>>),
     ExplainAddress(IpAddr, oneshot::Sender<Option<RouteExplanation>>),
+    Table(TableQuestion, oneshot::Sender<Option<TablePart>>),
+    Happenings {
+        watcher: String,
+        within: Option<Prefix>,
+        reply: oneshot::Sender<Option<Happenings>>,
+    },
     FibOutcomes(Vec<FibOutcome>),
     Bmp(SocketAddr, Question),
     Shutdown(Shutdown, oneshot::Sender<()>),
@@ -96,32 +106,47 @@ impl Handle {
         self.send(Command::NeighbourLost(interface.into()))
     }
 
-    /// Ends the session of a peer and begins anew; the text is for the other operator. Tells whether there is such a peer.
-    pub async fn reset(&self, peer: &str, text: &str) -> Result<bool, Stopped> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Reset(peer.to_owned(), text.to_owned(), reply))?;
+        self.send(question(reply))?;
         answer.await.map_err(|_| Stopped)
     }
 
-    /// Asks a peer to send everything again. Tells whether its session is up and it knows how.
-    pub async fn refresh(&self, peer: &str) -> Result<bool, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Refresh(peer.to_owned(), reply))?;
-        answer.await.map_err(|_| Stopped)
+    /// Does something to the session with a peer, by its name or address. The inner error says why it cannot be done.
+    pub async fn operate(
+        &self,
+        peer: &str,
+        action: PeerAction,
+    ) -> Result<Result<(), String>, Stopped> {
+        self.ask(|reply| Command::Operate(peer.to_owned(), action, reply)).await
+    }
+
+    /// Returns a part of a table; `None` if there is no such peer.
+    pub async fn table(&self, question: TableQuestion) -> Result<Option<TablePart>, Stopped> {
+        self.ask(|reply| Command::Table(question, reply)).await
+    }
+
+    /// Tells what happened since the one of this name asked last, which is to be within a minute; see [`Speaker::happenings`].
+    pub async fn happenings(
+        &self,
+        watcher: &str,
+        within: Option<Prefix>,
+    ) -> Result<Option<Happenings>, Stopped> {
+        let watcher = watcher.to_owned();
+        self.ask(|reply| Command::Happenings { watcher, within, reply }).await
     }
 
     /// Describes the speaker; the table only if asked for.
     pub async fn snapshot(&self, with_rib: bool) -> Result<Snapshot, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Snapshot { with_rib, reply })?;
-        answer.await.map_err(|_| Stopped)
+        self.ask(|reply| Command::Snapshot { with_rib, reply }).await
     }
 
     /// Explains a prefix; `None` if there is no path to it.
     pub async fn explain(&self, prefix: Prefix) -> Result<Option<RouteExplanation>, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Explain(prefix, reply))?;
-        answer.await.map_err(|_| Stopped)
+        self.ask(|reply| Command::Explain(prefix, reply)).await
     }
 
     /// Explains the prefix that decides where packets to an address go; `None` if there is none.
@@ -129,9 +154,7 @@ impl Handle {
         &self,
         address: IpAddr,
     ) -> Result<Option<RouteExplanation>, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::ExplainAddress(address, reply))?;
-        answer.await.map_err(|_| Stopped)
+        self.ask(|reply| Command::ExplainAddress(address, reply)).await
     }
 
     /// Tells what became of routes in the kernel: after a batch of [`FibReceiver`](super::FibReceiver), and when it

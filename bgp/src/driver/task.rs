@@ -243,11 +243,8 @@ impl Task {
             Command::NeighbourLost(interface) => {
                 self.speaker.handle_neighbour_lost(&interface, now());
             }
-            Command::Reset(peer, text, reply) => {
-                let _ = reply.send(self.speaker.reset(&peer, &text, now()));
-            }
-            Command::Refresh(peer, reply) => {
-                let _ = reply.send(self.speaker.request_refresh(&peer, now()));
+            Command::Operate(peer, action, reply) => {
+                let _ = reply.send(self.speaker.operate(&peer, &action, now()));
             }
             Command::InterfaceUp(interface) => {
                 self.speaker.handle_interface_up(&interface, now());
@@ -263,6 +260,12 @@ impl Task {
             Command::ExplainAddress(address, reply) => {
                 let prefix = self.speaker.longest_match(address);
                 let _ = reply.send(prefix.and_then(|prefix| self.speaker.explain(&prefix)));
+            }
+            Command::Table(question, reply) => {
+                let _ = reply.send(self.speaker.table(&question));
+            }
+            Command::Happenings { watcher, within, reply } => {
+                let _ = reply.send(self.speaker.happenings(&watcher, within, now()));
             }
             Command::FibOutcomes(outcomes) => self.speaker.handle_fib_outcomes(outcomes, now()),
             Command::Bmp(collector, question) => self.monitor(collector, question),

@@ -1,203 +1,44 @@
-//! A session in words and numbers, with its history. What another version does not tell counts as absent.
+//! A session in words and numbers, with its history.
 
-use std::net::IpAddr;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use crate::{
+    snapshot::{LossCause, PeerSnapshot, PrefixCounts},
+    types::Families,
+};
 
-use crate::snapshot::{MessageCounters, PeerSnapshot, TransitionSnapshot};
+const NOTHING: &str = "-";
 
-/// One peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PeerReport {
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub address: String,
-    /// Its autonomous system.
-    pub r#as: u32,
-    /// `eBGP` or `iBGP`.
-    pub r#type: String,
-    /// State of the session (RFC 4271).
-    pub state: String,
-    /// How long it has been in that state.
-    pub since_seconds: u64,
-    /// How often an established session was lost.
-    pub flaps: u64,
-    /// What ended the last session or attempt.
-    pub last_error: Option<String>,
-    /// Changes of state, oldest first; the oldest ones are forgotten.
-    pub history: Vec<TransitionReport>,
-    /// Its identifier, while a session is up.
-    pub router_id: Option<String>,
-    /// Our address in the session.
-    pub local_address: Option<IpAddr>,
-    /// Families that are exchanged.
-    pub families: Vec<String>,
-    /// Negotiated hold time.
-    pub hold_time_seconds: Option<u64>,
-    /// Whether the session survives a restart of the peer.
-    pub graceful_restart: bool,
-    /// Families whose routes are kept although the peer is away or has not repeated them yet.
-    pub stale: Vec<String>,
-    /// State of the BFD session, if one is wanted.
-    pub bfd: Option<String>,
-    /// Messages we sent.
-    pub sent: CountersReport,
-    /// Messages we got.
-    pub received: CountersReport,
-    /// Prefixes the peer announced.
-    pub prefixes_received: usize,
-    /// Whether that is close to the limit.
-    pub near_limit: bool,
-    /// Those that import policy and loop checks let through.
-    pub prefixes_accepted: usize,
-    /// Those whose packets are dropped, as agreed with the peer (RFC 7999).
-    pub prefixes_blackholed: usize,
-    /// Those that go the way of the peer, in the kernel.
-    pub prefixes_installed: usize,
-    /// Prefixes we announced.
-    pub prefixes_advertised: usize,
-    /// Messages whose routes counted as withdrawn because of errors (RFC 7606).
-    pub treated_as_withdraw: u64,
-    /// Attributes that were ignored because of errors (RFC 7606).
-    pub discarded_attributes: u64,
-    /// Times that a route was ignored because its next hop or prefix makes no sense (RFC 4271 §6.3).
-    pub ignored_routes: u64,
-}
-
-/// A session changed its state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TransitionReport {
-    /// How long ago, the last time.
-    pub seconds_ago: u64,
-    /// Before.
-    pub from: String,
-    /// After.
-    pub to: String,
-    /// Why, in words.
-    pub cause: String,
-    /// How often, when it happened again and again.
-    pub times: u32,
-}
-
-/// Messages of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CountersReport {
-    /// OPEN.
-    pub opens: u64,
-    /// UPDATE.
-    pub updates: u64,
-    /// NOTIFICATION.
-    pub notifications: u64,
-    /// KEEPALIVE.
-    pub keepalives: u64,
-    /// ROUTE-REFRESH.
-    pub refreshes: u64,
-}
-
-impl From<&PeerSnapshot> for PeerReport {
-    fn from(peer: &PeerSnapshot) -> Self {
-        let names =
-            |families: crate::Families| families.iter().map(|each| each.to_string()).collect();
-        Self {
-            name: peer.name.clone(),
-            address: peer.address.to_string(),
-            r#as: peer.asn.0,
-            r#type: peer.peer_type.to_string(),
-            state: peer.state.to_string(),
-            since_seconds: peer.since.as_secs(),
-            flaps: peer.flaps,
-            last_error: peer.last_error.clone(),
-            history: peer.history.iter().map(TransitionReport::from).collect(),
-            router_id: peer.router_id.map(|id| id.to_string()),
-            local_address: peer.local_address,
-            families: names(peer.families),
-            hold_time_seconds: peer.hold_time.map(|time| time.as_secs()),
-            graceful_restart: peer.graceful_restart,
-            stale: names(peer.stale),
-            bfd: peer.bfd.map(|state| state.to_string()),
-            sent: peer.sent.into(),
-            received: peer.received.into(),
-            prefixes_received: peer.prefixes_received,
-            near_limit: peer.near_limit,
-            prefixes_accepted: peer.prefixes_accepted,
-            prefixes_blackholed: peer.prefixes_blackholed,
-            prefixes_installed: peer.prefixes_installed,
-            prefixes_advertised: peer.prefixes_advertised,
-            treated_as_withdraw: peer.treated_as_withdraw,
-            discarded_attributes: peer.discarded_attributes,
-            ignored_routes: peer.ignored_routes,
-        }
-    }
-}
-
-impl From<&TransitionSnapshot> for TransitionReport {
-    fn from(transition: &TransitionSnapshot) -> Self {
-        Self {
-            seconds_ago: transition.ago.as_secs(),
-            from: transition.from.to_string(),
-            to: transition.to.to_string(),
-            cause: transition.cause.clone(),
-            times: transition.times,
-        }
-    }
-}
-
-impl From<MessageCounters> for CountersReport {
-    fn from(counters: MessageCounters) -> Self {
-        let MessageCounters { opens, updates, notifications, keepalives, refreshes } = counters;
-        Self { opens, updates, notifications, keepalives, refreshes }
-    }
-}
-
-impl PeerReport {
-    /// Renders the report for people.
+impl PeerSnapshot {
+    /// Renders the session for people.
     pub fn to_text(&self) -> String {
-        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let list =
-            |words: &[String]| if words.is_empty() { "-".to_owned() } else { words.join(" ") };
-        let lines = [
+        let mut lines = vec![
             ("name", self.name.clone()),
-            ("address", self.address.clone()),
-            ("AS", self.r#as.to_string()),
-            ("type", self.r#type.clone()),
-            ("state", format!("{} for {}", self.state, duration(self.since_seconds))),
-            (
-                "lost",
-                match self.flaps {
-                    0 => "never".to_owned(),
-                    1 => "once".to_owned(),
-                    flaps => format!("{flaps} times"),
-                },
-            ),
-            ("last error", or_dash(self.last_error.clone())),
-            ("router id", or_dash(self.router_id.clone())),
-            ("local address", or_dash(self.local_address.map(|address| address.to_string()))),
-            ("families", list(&self.families)),
-            ("hold time", or_dash(self.hold_time_seconds.map(|seconds| format!("{seconds} s")))),
+            ("address", self.address.to_string()),
+            ("AS", self.asn.to_string()),
+            ("type", self.peer_type.to_string()),
+            ("state", format!("{} for {}", self.state, duration(self.since.as_secs()))),
+            ("lost", self.losses_in_words()),
+            ("last error", or_dash(self.last_error.as_ref())),
+            ("router id", or_dash(self.router_id)),
+            ("local address", or_dash(self.local_address)),
+            ("families", names(self.families)),
+            ("hold time", or_dash(self.hold_time.map(|time| format!("{} s", time.as_secs())))),
             (
                 "graceful restart",
                 if self.graceful_restart { "negotiated" } else { "no" }.to_owned(),
             ),
-            ("stale", list(&self.stale)),
-            ("BFD", or_dash(self.bfd.clone())),
-            (
-                "prefixes",
-                format!(
-                    "{} received, {} accepted, {} installed, {} blackholed, {} advertised{}",
-                    self.prefixes_received,
-                    self.prefixes_accepted,
-                    self.prefixes_installed,
-                    self.prefixes_blackholed,
-                    self.prefixes_advertised,
-                    if self.near_limit { "; CLOSE TO max-prefixes" } else { "" },
-                ),
-            ),
-            ("sent", self.sent.words()),
-            ("received", self.received.words()),
+            ("stale", names(self.stale)),
+            ("BFD", or_dash(self.bfd)),
+        ];
+        lines.extend(self.prefixes_in_words());
+        let (installed, blackholed) = (self.prefixes_installed, self.prefixes_blackholed);
+        lines.extend([
+            ("in use", format!("{installed} installed, {blackholed} blackholed")),
+            ("sent", self.sent.to_string()),
+            ("received", self.received.to_string()),
+            ("last UPDATE", or_dash(self.last_update.map(ago))),
+            ("to be sent", format!("{} octets", self.queued_octets)),
             (
                 "errors (RFC 7606)",
                 format!(
@@ -205,10 +46,11 @@ impl PeerReport {
                     self.treated_as_withdraw, self.discarded_attributes, self.ignored_routes,
                 ),
             ),
-        ];
+        ]);
         let mut text = String::new();
         for (label, value) in lines {
-            text += &format!("{:<19} {value}\n", format!("{label}:"));
+            let label = if label.is_empty() { String::new() } else { format!("{label}:") };
+            text += &format!("{label:<19} {value}\n");
         }
         text += "history:\n";
         for each in &self.history {
@@ -216,7 +58,7 @@ impl PeerReport {
                 if each.times > 1 { format!(" ({} times)", each.times) } else { String::new() };
             text += &format!(
                 "  {:>7} ago  {} -> {}: {}{times}\n",
-                duration(each.seconds_ago),
+                duration(each.ago.as_secs()),
                 each.from,
                 each.to,
                 each.cause,
@@ -224,12 +66,83 @@ impl PeerReport {
         }
         text
     }
+
+    fn losses_in_words(&self) -> String {
+        let times = match self.flaps {
+            0 => return "never".to_owned(),
+            1 => "once".to_owned(),
+            flaps => format!("{flaps} times"),
+        };
+        let causes = self.losses.iter().map(|(cause, count)| format!("{count} {cause}"));
+        match causes.collect::<Vec<_>>().join(", ") {
+            causes if causes.is_empty() => times,
+            causes => format!("{times} ({causes})"),
+        }
+    }
+
+    /// A line for each family, and one for the limit.
+    fn prefixes_in_words(&self) -> Vec<(&'static str, String)> {
+        let families = self.prefixes.iter();
+        let mut lines: Vec<String> =
+            families.map(|(family, counts)| format!("{family}: {counts}")).collect();
+        if lines.is_empty() {
+            let all = PrefixCounts {
+                received: self.prefixes_received,
+                accepted: self.prefixes_accepted,
+                stale: 0,
+                advertised: self.prefixes_advertised,
+            };
+            lines.push(all.to_string());
+        }
+        if let Some(limit) = self.max_prefixes {
+            let close = if self.near_limit { "; CLOSE TO IT" } else { "" };
+            lines.push(format!("at most {limit} may be received{close}"));
+        }
+        let labels = std::iter::once("prefixes").chain(std::iter::repeat(""));
+        labels.zip(lines).collect()
+    }
 }
 
-impl CountersReport {
-    fn words(self) -> String {
+fn or_dash<T: fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
+}
+
+fn names(families: Families) -> String {
+    if families.is_empty() { NOTHING.to_owned() } else { families.to_string() }
+}
+
+fn ago(time: Duration) -> String {
+    format!("{} ago", duration(time.as_secs()))
+}
+
+impl fmt::Display for PrefixCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { received, accepted, stale, advertised } = self;
+        write!(f, "{received} received, {accepted} accepted, {advertised} advertised")?;
+        if *stale > 0 { write!(f, ", {stale} stale") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transport => "connection broken or closed",
+            Self::HoldTimer => "hold timer",
+            Self::Bfd => "BFD",
+            Self::NotificationReceived => "NOTIFICATION received",
+            Self::NotificationSent => "error of the peer",
+            Self::MaxPrefixes => "too many prefixes",
+            Self::PeerRestarted => "restart of the peer",
+            Self::Local => "ended here",
+        })
+    }
+}
+
+impl fmt::Display for crate::session::MessageCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { opens, updates, notifications, keepalives, refreshes } = self;
-        format!(
+        write!(
+            f,
             "{updates} UPDATE, {keepalives} KEEPALIVE, {opens} OPEN, {notifications} NOTIFICATION, \
              {refreshes} ROUTE-REFRESH"
         )

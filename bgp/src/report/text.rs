@@ -112,7 +112,7 @@ impl AnnouncementReport {
 
 impl AttributesReport {
     /// What people look at first; `wide` adds the rest.
-    fn line(&self, wide: bool) -> String {
+    pub(super) fn line(&self, wide: bool) -> String {
         let hop = self.next_hop.as_deref().unwrap_or("self");
         let mut parts = vec![format!("via {hop}")];
         parts.push(match self.as_path.as_str() {

@@ -162,6 +162,15 @@ impl Sources {
         self.entries.get(peer.index()).map(Entry::total).unwrap_or_default()
     }
 
+    pub(super) fn count_in(&self, peer: PeerId, family: Family) -> Count {
+        let counts = self.entries.get(peer.index()).map(|entry| entry.counts).unwrap_or_default();
+        let [ipv4, ipv6] = counts;
+        match family {
+            Family::Ipv4 => ipv4,
+            Family::Ipv6 => ipv6,
+        }
+    }
+
     /// Returns when what the peer announces now is written.
     pub(super) fn epoch(&self, peer: PeerId) -> Epoch {
         self.entries.get(peer.index()).map(|entry| entry.epoch).unwrap_or_default()

@@ -38,7 +38,7 @@ impl Speaker {
     /// The connection to a collector is gone.
     pub fn bmp_closed(&mut self, collector: SocketAddr) {
         self.monitors.remove(&collector);
-        self.rib.keep_journal(!self.monitors.is_empty());
+        self.keep_journal_if_read();
     }
 
     /// Takes about `limit` bytes of messages for a collector.
@@ -68,7 +68,9 @@ impl Speaker {
                 Statistic::Rejected(number(count.received.saturating_sub(count.accepted))),
                 Statistic::AdjRibIn(number(count.received)),
                 Statistic::TreatedAsWithdraw(withdrawn),
-                Statistic::AdjRibOut(number(self.advertised(id))),
+                Statistic::AdjRibOut(number(
+                    Family::ALL.iter().map(|family| self.advertised(id, *family)).sum(),
+                )),
             ]
         };
         let chosen = self.rib.all().filter(|id| self.rib.chosen(*id).is_some());
@@ -96,7 +98,7 @@ impl Speaker {
     pub(super) fn configure_collectors(&mut self) {
         let wanted = &self.config.collectors;
         self.monitors.retain(|_, monitor| wanted.contains(monitor.collector()));
-        self.rib.keep_journal(!self.monitors.is_empty());
+        self.keep_journal_if_read();
     }
 
     fn watched(&self, id: PeerId, connection: ConnectionId) -> Option<Watched> {
@@ -160,6 +162,7 @@ impl Speaker {
             monitor.paths_changed(&paths);
             monitor.choices_changed(&chosen);
         }
+        self.watch_routes(&chosen);
         self.signal_monitors();
     }
 

@@ -7,6 +7,7 @@ use crate::{
     bmp::DownReason,
     rib::{PeerId, Retire},
     session::{Negotiated, State},
+    snapshot::LossCause,
     types::{Families, Family},
     wire::{Cease, Kind, Notification},
 };
@@ -45,6 +46,29 @@ pub(super) enum Loss {
 }
 
 impl Loss {
+    /// The same for those who count.
+    fn cause(&self) -> LossCause {
+        let timers = [Notification::HOLD_TIMER_EXPIRED, Notification::SEND_HOLD_TIMER_EXPIRED];
+        match self {
+            Self::Transport => LossCause::Transport,
+            Self::Sent(notification) if timers.contains(notification) => LossCause::HoldTimer,
+            Self::Sent(_) => LossCause::NotificationSent,
+            Self::Received(_) => LossCause::NotificationReceived,
+            Self::PeerRestarted => LossCause::PeerRestarted,
+            Self::PathDown(_) => LossCause::Bfd,
+            Self::Final(notification) => {
+                let reason = notification.as_ref().and_then(cease_reason);
+                if reason == Some(Cease::BfdDown.number()) {
+                    LossCause::Bfd
+                } else if reason == Some(Cease::MaximumPrefixes.number()) {
+                    LossCause::MaxPrefixes
+                } else {
+                    LossCause::Local
+                }
+            }
+        }
+    }
+
     /// The same for those who watch; numbers of events are those of RFC 4271 §8.1.
     fn down_reason(&self) -> DownReason {
         match self {
@@ -102,6 +126,10 @@ impl Speaker {
         if was_established {
             self.monitor_down(id, &loss.down_reason());
             self.session_down(id, kept);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                let count = peer.losses.entry(loss.cause()).or_default();
+                *count = count.saturating_add(1);
+            }
         }
         self.plan_retry(id, &loss, was_connected, lasted);
         if !matches!(loss, Loss::PeerRestarted)
@@ -258,18 +286,23 @@ impl Speaker {
         peer.flaps = peer.flaps.saturating_add(u64::from(from == State::Established));
         peer.history.push(now, from, to, cause);
         let (peer, address) = (peer.config.name.clone(), peer.config.address);
-        self.outputs.push_back(Output::Peer(PeerEvent {
-            peer,
-            address,
-            from,
-            to,
-            cause: cause.to_owned(),
-        }));
+        let event = PeerEvent { peer, address, from, to, cause: cause.to_owned() };
+        self.watch_session(&event);
+        self.outputs.push_back(Output::Peer(event));
     }
 
     /// Returns how long ago something was.
     pub(super) fn ago(&self, at: Instant) -> Duration {
         self.now.saturating_duration_since(at)
+    }
+}
+
+/// Returns the subcode of a Cease, also of one inside a hard reset (RFC 8538 §3).
+fn cease_reason(notification: &Notification) -> Option<u8> {
+    match (notification.code, notification.is_hard_reset(), notification.data.as_slice()) {
+        (6, true, [6, reason, ..]) => Some(*reason),
+        (6, _, _) => Some(notification.subcode),
+        _ => None,
     }
 }
 

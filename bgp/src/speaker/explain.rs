@@ -106,7 +106,7 @@ impl Speaker {
         ranking
     }
 
-    fn explain_path(
+    pub(super) fn explain_path(
         &self,
         index: usize,
         path: &Path,
@@ -167,7 +167,7 @@ impl Speaker {
     }
 
     /// Says what a peer is told, or why not.
-    fn explain_export(
+    pub(super) fn explain_export(
         &self,
         id: PeerId,
         slot: SlotId,
@@ -253,7 +253,7 @@ impl Speaker {
         Ok((out, verdict.why.to_string()))
     }
 
-    fn explain_fib(&self, entry: &Entry<'_>, paths: &[PathExplanation]) -> FibState {
+    pub(super) fn explain_fib(&self, entry: &Entry<'_>, paths: &[PathExplanation]) -> FibState {
         if !self.config.fib {
             return FibState::Off;
         }

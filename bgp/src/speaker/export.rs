@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{ConnectionId, FibUpdate, Output, Slice, Speaker};
 use crate::{
     rib::{PeerId, SlotId},
-    types::Families,
+    types::{Families, Family},
     update_group::{Changes, GroupKey, Heritage, Table, UpdateGroup},
     wire::Kind,
 };
@@ -191,7 +191,7 @@ impl Speaker {
         }
     }
 
-    pub(super) fn advertised(&self, id: PeerId) -> usize {
-        self.groups.iter().map(|group| group.advertised(id)).sum()
+    pub(super) fn advertised(&self, id: PeerId, family: Family) -> usize {
+        self.groups.iter().map(|group| group.advertised(id, family)).sum()
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     bfd,
     config::PeerConfig,
     session::{MessageCounters, State},
+    snapshot::LossCause,
     types::{Families, Family},
     watched::Deadline,
 };
@@ -40,6 +41,7 @@ pub(super) struct Peer {
     pub(super) was_established: bool,
     /// How often it was lost.
     pub(super) flaps: u64,
+    pub(super) losses: BTreeMap<LossCause, u64>,
     pub(super) without_capabilities: bool,
     /// Its own OPEN said that it restarts too.
     pub(super) peer_restarting: bool,
@@ -62,6 +64,8 @@ pub(super) struct Peer {
     pub(super) near_limit: bool,
     pub(super) sent: MessageCounters,
     pub(super) received: MessageCounters,
+    /// When the last UPDATE came.
+    pub(super) last_update: Option<Instant>,
     /// Messages whose routes counted as withdrawn, and attributes that were discarded (RFC 7606).
     pub(super) treated_as_withdraw: u64,
     pub(super) discarded_attributes: u64,
@@ -95,6 +99,7 @@ impl Peer {
             history: History::default(),
             was_established: false,
             flaps: 0,
+            losses: BTreeMap::new(),
             without_capabilities: false,
             peer_restarting: false,
             end_of_rib: Families::NONE,
@@ -109,6 +114,7 @@ impl Peer {
             near_limit: false,
             sent: MessageCounters::default(),
             received: MessageCounters::default(),
+            last_update: None,
             treated_as_withdraw: 0,
             discarded_attributes: 0,
             ignored_routes: 0,

@@ -140,8 +140,10 @@ impl Speaker {
                 break;
             }
         }
+        let now = self.now;
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.received.updates = peer.received.updates.saturating_add(more);
+            peer.last_update = Some(now);
         }
         rest
     }

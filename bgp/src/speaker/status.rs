@@ -1,14 +1,17 @@
 //! The speaker described as plain data.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use super::{Speaker, history::Transition};
 use crate::{
     bfd,
     decision::Decision,
-    rib::{Entry, Path, PeerId},
-    snapshot::{PathSnapshot, PeerSnapshot, RibEntry, Snapshot, TransitionSnapshot, Usage},
-    types::Families,
+    rib::{Count, Entry, Path, PeerId},
+    session::Session,
+    snapshot::{
+        PathSnapshot, PeerSnapshot, PrefixCounts, RibEntry, Snapshot, TransitionSnapshot, Usage,
+    },
+    types::{Families, Family},
 };
 
 impl Speaker {
@@ -46,7 +49,11 @@ impl Speaker {
         let peer = self.peers.get(&id)?;
         let session = peer.established.and_then(|connection| self.connections.get(&connection));
         let negotiated = session.and_then(|session| session.negotiated.as_ref());
-        let count = self.rib.count(id);
+        let exchanged = negotiated.map_or(Families::NONE, |each| each.families);
+        let prefixes = self.prefixes(id, exchanged);
+        let sum = |of: fn(&PrefixCounts) -> usize| prefixes.values().map(of).sum();
+        let queued = self.groups.iter().map(|group| group.queued(id));
+        let queued = queued.chain(session.map(Session::control_octets)).sum();
         Some(PeerSnapshot {
             name: peer.config.name.clone(),
             address: peer.config.address,
@@ -55,27 +62,45 @@ impl Speaker {
             state: peer.state,
             since: self.ago(peer.since),
             flaps: peer.flaps,
+            losses: peer.losses.clone(),
             last_error: peer.last_error.clone(),
             history: peer.history.iter().map(|each| self.transition(each)).collect(),
             router_id: negotiated.map(|each| each.router_id),
             local_address: session.and_then(|session| session.local),
-            families: negotiated.map_or(Families::NONE, |each| each.families),
+            families: exchanged,
             hold_time: negotiated.map(|each| each.hold_time),
             graceful_restart: negotiated.is_some_and(|each| each.graceful.is_some()),
             stale: peer.stale,
             bfd: peer.bfd_wanted.as_ref().map(|_| peer.bfd.unwrap_or(bfd::State::Down)),
             sent: peer.sent,
             received: peer.received,
-            prefixes_received: count.received,
+            last_update: peer.last_update.map(|at| self.ago(at)),
+            queued_octets: queued,
+            prefixes_received: sum(|each| each.received),
+            max_prefixes: peer.config.max_prefixes,
             near_limit: peer.near_limit,
-            prefixes_accepted: count.accepted,
+            prefixes_accepted: sum(|each| each.accepted),
             prefixes_blackholed: self.rib.uses(id).blackholed,
             prefixes_installed: self.installed(id),
-            prefixes_advertised: self.advertised(id),
+            prefixes_advertised: sum(|each| each.advertised),
+            prefixes,
             treated_as_withdraw: peer.treated_as_withdraw,
             discarded_attributes: peer.discarded_attributes,
             ignored_routes: peer.ignored_routes,
         })
+    }
+
+    /// Counts by family: those that are exchanged, and those of which there is something.
+    fn prefixes(&self, id: PeerId, exchanged: Families) -> BTreeMap<Family, PrefixCounts> {
+        let each = Family::ALL.into_iter().map(|family| {
+            let Count { received, accepted, stale, .. } = self.rib.count_in(id, family);
+            let advertised = self.advertised(id, family);
+            (family, PrefixCounts { received, accepted, stale, advertised })
+        });
+        let is_worth = |(family, counts): &(Family, PrefixCounts)| {
+            exchanged.contains(*family) || *counts != PrefixCounts::default()
+        };
+        each.filter(is_worth).collect()
     }
 
     fn transition(&self, transition: &Transition) -> TransitionSnapshot {

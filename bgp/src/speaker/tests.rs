@@ -20,4 +20,5 @@ mod roles;
 mod routes;
 mod session;
 mod slow;
+mod tables;
 mod walks;

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::{
     attr::AttrId,
     rib::{PeerId, SlotId},
+    types::Family,
 };
 
 /// A path that was announced.
@@ -26,8 +27,24 @@ pub(super) struct Announced {
     plain: Vec<u32>,
     /// For families with ADD-PATH.
     many: HashMap<SlotId, Vec<Told>>,
-    by_source: Vec<usize>,
-    total: usize,
+    by_source: Vec<Counts>,
+    total: Counts,
+}
+
+/// How many are announced of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    ipv4: usize,
+    ipv6: usize,
+}
+
+impl Counts {
+    const fn of(&mut self, family: Family) -> &mut usize {
+        match family {
+            Family::Ipv4 => &mut self.ipv4,
+            Family::Ipv6 => &mut self.ipv6,
+        }
+    }
 }
 
 impl Announced {
@@ -43,19 +60,19 @@ impl Announced {
         plain.into_iter().chain(many.into_iter().flatten().copied())
     }
 
-    fn count(&mut self, source: PeerId, present: bool) {
+    fn count(&mut self, source: PeerId, family: Family, present: bool) {
         let index = source.index();
         if self.by_source.len() <= index {
-            self.by_source.resize(index.saturating_add(1), 0);
+            self.by_source.resize(index.saturating_add(1), Counts::default());
         }
         let counts = self.by_source.get_mut(index).into_iter().chain([&mut self.total]);
-        for count in counts {
+        for count in counts.map(|counts| counts.of(family)) {
             *count = if present { count.saturating_add(1) } else { count.saturating_sub(1) };
         }
     }
 
     /// Takes note of the one path that is announced without ADD-PATH.
-    pub(super) fn set_plain(&mut self, id: SlotId, source: Option<PeerId>) {
+    pub(super) fn set_plain(&mut self, id: SlotId, family: Family, source: Option<PeerId>) {
         if source.is_none() && self.plain.len() <= id.index() {
             return;
         }
@@ -69,28 +86,29 @@ impl Announced {
             return;
         }
         if let Some(old) = old.checked_sub(1) {
-            self.count(PeerId(old), false);
+            self.count(PeerId(old), family, false);
         }
         if let Some(source) = source {
-            self.count(source, true);
+            self.count(source, family, true);
         }
     }
 
     /// Takes note of the paths that are announced with ADD-PATH.
-    pub(super) fn set_many(&mut self, id: SlotId, told: Vec<Told>) {
+    pub(super) fn set_many(&mut self, id: SlotId, family: Family, told: Vec<Told>) {
         for new in &told {
-            self.count(new.source, true);
+            self.count(new.source, family, true);
         }
         let old = if told.is_empty() { self.many.remove(&id) } else { self.many.insert(id, told) };
         for old in old.into_iter().flatten() {
-            self.count(old.source, false);
+            self.count(old.source, family, false);
         }
     }
 
-    /// Counts what a member has.
-    pub(super) fn total_for(&self, peer: PeerId) -> usize {
-        let own = self.by_source.get(peer.index()).copied().unwrap_or(0);
-        self.total.saturating_sub(own)
+    /// Counts what a member has of a family.
+    pub(super) fn total_for(&self, peer: PeerId, family: Family) -> usize {
+        let mut own = self.by_source.get(peer.index()).copied().unwrap_or_default();
+        let mut total = self.total;
+        total.of(family).saturating_sub(*own.of(family))
     }
 
     /// Lists the sets of attributes that are remembered.

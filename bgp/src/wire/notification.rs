@@ -47,7 +47,7 @@ pub enum Cease {
 }
 
 impl Cease {
-    const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::MaximumPrefixes => 1,
             Self::AdministrativeShutdown => 2,

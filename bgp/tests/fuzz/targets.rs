@@ -330,7 +330,9 @@ pub(crate) fn session(input: &[u8]) {
                 bench.receive(connection, &bytes);
             }
             (9, _) => {
-                bench.speaker.request_refresh(&peer.to_string(), bench.now);
+                let action = bgp::PeerAction::RefreshIn;
+                // Its session may be down.
+                drop(bench.speaker.operate(&peer.to_string(), &action, bench.now));
                 bench.drain();
             }
             _ => (),

@@ -1,18 +1,24 @@
 //! `voilectl bgp`: sessions as every node's daemon reports them; routes and histories as it answers when asked.
 
 mod ask;
+pub mod diff;
+pub mod monitor;
 pub mod neighbors;
+pub mod operate;
+pub mod rib;
 pub mod route;
+mod which;
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Result, bail};
-use api::{Node, NodeNetworkState, PeerOrigin, PeerStatus, Resource as _};
+use api::{BgpAction, Node, NodeNetworkState, PeerOrigin, PeerStatus, Resource as _};
 use serde::Serialize;
 use store::Store;
 
 use super::{Context, Outcome};
 use crate::{
+    cli::{BgpCommand, Direction},
     output::{Format, Table, machine},
     time,
 };
@@ -110,6 +116,34 @@ fn resource(name: &str) -> &str {
 fn peer(session: &PeerStatus) -> String {
     let PeerStatus { address, name, .. } = session;
     if name.is_empty() || name == address { address.clone() } else { format!("{address} ({name})") }
+}
+
+/// Runs `bgp`.
+///
+/// # Errors
+/// Why it could not be done.
+pub(super) async fn run<S: Store>(context: &Context<S>, command: &BgpCommand) -> Result<Outcome> {
+    match command {
+        BgpCommand::Summary { failed, node } => summary(context, *failed, node.as_deref()).await,
+        BgpCommand::Neighbors { which } => neighbors::neighbors(context, which.as_deref()).await,
+        BgpCommand::Route { destination, node } => {
+            route::route(context, destination, node.as_deref()).await
+        }
+        BgpCommand::Rib(args) => rib::rib(context, args).await,
+        BgpCommand::Diff { which } => diff::diff(context, which).await,
+        BgpCommand::Monitor { which, lasting } => monitor::monitor(context, which, *lasting).await,
+        BgpCommand::Clear { which, soft, text } => {
+            let action = match soft {
+                None => BgpAction::Reset,
+                Some(Direction::In) => BgpAction::RefreshIn,
+                Some(Direction::Out) => BgpAction::RefreshOut,
+            };
+            operate::operate(context, which, action, text.as_deref()).await
+        }
+        BgpCommand::Refresh { which } => {
+            operate::operate(context, which, BgpAction::RefreshIn, None).await
+        }
+    }
 }
 
 /// Reads the reports of all nodes, by name.

@@ -1,11 +1,12 @@
 //! What the operator typed.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use super::lease::Timing;
+use crate::args::{Cluster, Log};
 
 /// The cluster-wide part of Voile: collects addresses and blocks that nobody uses any more.
 ///
@@ -20,22 +21,9 @@ use super::lease::Timing;
     Without --kubeconfig the service account of the pod is used (KUBERNETES_SERVICE_HOST), then ~/.kube/config."
 )]
 pub struct Args {
-    /// Credentials and address of the API server; default: the pod's service account
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Folder with `token` and `ca.crt` of the pod's service account
-    #[arg(
-        long,
-        env = "VOILE_SERVICE_ACCOUNT",
-        value_name = "DIR",
-        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
-    )]
-    pub service_account: PathBuf,
-
-    /// Namespace of the Lease
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
-    pub namespace: String,
+    /// Where the API server is
+    #[command(flatten)]
+    pub cluster: Cluster,
 
     /// Name of this copy in the Lease; default: the host name, which in a pod is the pod's name
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
@@ -63,13 +51,9 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = positive)]
     pub lease_duration: Duration,
 
-    /// Log filter, such as `info` or `ipam=debug,info`
-    #[arg(long, env = "VOILE_LOG", value_name = "FILTER", default_value = "info")]
-    pub log: String,
-
-    /// Log as JSON lines
-    #[arg(long, env = "VOILE_LOG_JSON")]
-    pub log_json: bool,
+    /// What is logged, and how
+    #[command(flatten)]
+    pub log: Log,
 }
 
 impl Args {

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::{IpPool, IpReservation, IpamBlock};
+use bgp::report::Exposition;
 use ipnet::IpNet;
-
-use crate::metrics::Text;
 
 /// Pool and node.
 type Place = (String, String);
@@ -88,7 +87,7 @@ impl Numbers {
     }
 
     /// Writes them down.
-    pub(crate) fn render(&self, text: &mut Text) {
+    pub(crate) fn render(&self, text: &mut Exposition) {
         let families = [
             ("ipam_allocations_in_use", "Addresses in use.", &self.in_use),
             ("ipam_allocations_borrowed", "Of these, out of another node's block.", &self.borrowed),

@@ -38,10 +38,6 @@ pub(super) async fn run(
                 problems: told.problems.clone(),
                 blocks: told.blocks.clone(),
                 routes: *routes.borrow(),
-                routes_refused: u64::try_from(snapshot.routes_refused).unwrap_or(u64::MAX),
-                flaps: snapshot.peers.iter().map(|peer| peer.flaps).collect(),
-                blackholed: snapshot.peers.iter().map(|peer| peer.prefixes_blackholed).collect(),
-                ignored: snapshot.peers.iter().map(|peer| peer.ignored_routes).collect(),
             }
         };
         report.send_if_modified(|report| {

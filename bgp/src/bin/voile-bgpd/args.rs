@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bgp::snapshot::{PolicySide, Table, TableQuestion};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{control::Request, show::View};
@@ -27,6 +28,8 @@ Examples:
   voile-bgpd show peer leaf1               one peer and the history of its session
   voile-bgpd show routes 10.244.0.0/16     the prefix and those within
   voile-bgpd show route 10.244.7.0/24      why it goes where it goes, and who is told
+  voile-bgpd show rib adj-out leaf1        what a peer is told
+  voile-bgpd monitor                       sessions and routes as they change
   voile-bgpd show peers -o json            for scripts
   voile-bgpd refresh leaf1                 ask the peer to send everything again
   voile-bgpd reset leaf1 'new line card'   end the session and begin anew
@@ -65,6 +68,7 @@ Examples:
   voile-bgpd show routes
   voile-bgpd show routes 10.244.7.0/24 -o json
   voile-bgpd show route 10.244.7.9
+  voile-bgpd show rib adj-in leaf1 10.244.0.0/16
   voile-bgpd show all -o json | jq .peers[].lastError")]
     Show {
         #[command(subcommand)]
@@ -85,11 +89,32 @@ Examples:
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
     },
-    /// Ask a peer to send everything again (RFC 2918)
-    #[command(after_help = "Example:\n  voile-bgpd refresh leaf1")]
+    /// Show changes of sessions and of best paths as they happen, until Ctrl-C
+    #[command(after_help = "\
+Examples:
+  voile-bgpd monitor
+  voile-bgpd monitor 10.244.0.0/16
+  voile-bgpd monitor -o json | jq -c .sessions[]")]
+    Monitor {
+        /// Of routes only this prefix and those within
+        prefix: Option<bgp::Prefix>,
+        /// How to print it; json is one object a line
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+        /// Status socket of the speaker
+        #[arg(long, default_value = SOCKET)]
+        socket: PathBuf,
+    },
+    /// Ask a peer to send everything again (RFC 2918), or send it everything again
+    #[command(
+        after_help = "Examples:\n  voile-bgpd refresh leaf1\n  voile-bgpd refresh leaf1 --out"
+    )]
     Refresh {
-        /// Name of the peer
+        /// Name or address of the peer
         peer: String,
+        /// Send instead of asking
+        #[arg(long)]
+        out: bool,
         /// Status socket of the speaker
         #[arg(long, default_value = SOCKET)]
         socket: PathBuf,
@@ -97,7 +122,7 @@ Examples:
     /// End the session of a peer and begin anew, also after too many prefixes
     #[command(after_help = "Example:\n  voile-bgpd reset leaf1 'new line card'")]
     Reset {
-        /// Name of the peer
+        /// Name or address of the peer
         peer: String,
         /// What to tell the operator of the peer (RFC 9003)
         #[arg(default_value = "")]
@@ -114,7 +139,7 @@ enum What {
     Peers,
     /// One peer and the history of its session
     Peer {
-        /// Name of the peer
+        /// Name or address of the peer
         name: String,
     },
     /// The table: every path, and why it is used or not
@@ -133,14 +158,78 @@ Examples:
         #[arg(value_name = "PREFIX|ADDRESS", value_parser = destination)]
         destination: String,
     },
+    /// A table of RFC 4271: what peers told us, what we use, what we tell them
+    #[command(after_help = "\
+Examples:
+  voile-bgpd show rib loc                          what is used, and what the kernel has
+  voile-bgpd show rib adj-in leaf1                 what leaf1 sent, and what import policy said
+  voile-bgpd show rib adj-in leaf1 --post-policy   what policy let in, as it changed it
+  voile-bgpd show rib adj-out leaf1 10.244.0.0/16  what leaf1 is told of these
+  voile-bgpd show rib adj-out leaf1 --pre-policy   also what it is not told, and why")]
+    Rib {
+        /// Which table
+        table: TableName,
+        /// Only of this peer, by name or address; only this prefix and those within
+        #[arg(value_name = "PEER|PREFIX", num_args = 0..=2)]
+        which: Vec<String>,
+        /// Before policy, with what it stops; adj-in is shown so by default
+        #[arg(long, conflicts_with = "post_policy")]
+        pre_policy: bool,
+        /// After policy, with what it changed; adj-out is shown so by default
+        #[arg(long)]
+        post_policy: bool,
+    },
     /// Everything
     All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableName {
+    /// What peers told us
+    AdjIn,
+    /// What we use
+    Loc,
+    /// What we tell peers
+    AdjOut,
+}
+
+/// Paths of one answer.
+const PART: usize = 2000;
+
+fn question(
+    table: TableName,
+    which: &[String],
+    pre_policy: bool,
+    post_policy: bool,
+) -> Result<TableQuestion, String> {
+    let (table, usual) = match table {
+        TableName::AdjIn => (Table::AdjIn, PolicySide::Pre),
+        TableName::Loc => (Table::Loc, PolicySide::Post),
+        TableName::AdjOut => (Table::AdjOut, PolicySide::Post),
+    };
+    let policy = match (pre_policy, post_policy) {
+        (true, _) => PolicySide::Pre,
+        (_, true) => PolicySide::Post,
+        _ => usual,
+    };
+    let mut question =
+        TableQuestion { table, policy, peer: None, within: None, after: None, limit: PART };
+    for word in which {
+        let taken = match word.parse() {
+            Ok(prefix) => question.within.replace(prefix).is_some(),
+            Err(_) => question.peer.replace(word.clone()).is_some(),
+        };
+        if taken {
+            return Err(format!("'{word}' is one too many: give one peer and one prefix at most"));
+        }
+    }
+    Ok(question)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Table,
-    /// More of it, for `route`
+    /// More of it, for `route` and `rib`
     Wide,
     Json,
 }
@@ -160,11 +249,17 @@ pub(crate) enum Action {
     Run(PathBuf),
     Check(PathBuf),
     Ask { socket: PathBuf, request: Request, view: View },
+    Table { socket: PathBuf, question: TableQuestion, output: Output },
+    Monitor { socket: PathBuf, within: Option<bgp::Prefix>, json: bool },
 }
 
 impl Args {
-    pub(crate) fn into_action(self) -> Action {
-        match self.command {
+    /// Says what to do.
+    ///
+    /// # Errors
+    /// Words that mean nothing together.
+    pub(crate) fn into_action(self) -> Result<Action, String> {
+        Ok(match self.command {
             None => match self.status {
                 Some(socket) => Action::Ask { socket, request: Request::State, view: View::Raw },
                 None if self.check => Action::Check(self.config),
@@ -173,28 +268,34 @@ impl Args {
             Some(Command::Check { config }) => Action::Check(config),
             Some(Command::Show { what, output, socket }) => {
                 let json = output == Output::Json;
-                if let What::Route { destination } = what {
-                    let request = Request::Route { prefix: destination };
-                    return Action::Ask { socket, request, view: View::Route { output } };
-                }
-                let view = match what {
-                    What::Peers => View::Peers { json },
-                    What::Peer { name } => View::Peer { name, json },
-                    What::Routes { prefix } => View::Routes { prefix, json },
-                    What::All | What::Route { .. } => View::Raw,
+                let (request, view) = match what {
+                    What::Peers => (Request::Peers, View::Peers { json }),
+                    What::Peer { name } => (Request::Peers, View::Peer { name, json }),
+                    What::Routes { prefix } => (Request::State, View::Routes { prefix, json }),
+                    What::Route { destination } => {
+                        (Request::Route { prefix: destination }, View::Route { output })
+                    }
+                    What::Rib { table, which, pre_policy, post_policy } => {
+                        let question = question(table, &which, pre_policy, post_policy)?;
+                        return Ok(Action::Table { socket, question, output });
+                    }
+                    What::All => (Request::State, View::Raw),
                 };
-                Action::Ask { socket, request: Request::State, view }
+                Action::Ask { socket, request, view }
+            }
+            Some(Command::Monitor { prefix, output, socket }) => {
+                Action::Monitor { socket, within: prefix, json: output == Output::Json }
             }
             Some(Command::Dump { file, socket }) => {
                 Action::Ask { socket, request: Request::Mrt, view: View::Dump { file } }
             }
-            Some(Command::Refresh { peer, socket }) => {
-                Action::Ask { socket, request: Request::Refresh { peer }, view: View::Done }
+            Some(Command::Refresh { peer, out, socket }) => {
+                Action::Ask { socket, request: Request::Refresh { peer, out }, view: View::Done }
             }
             Some(Command::Reset { peer, text, socket }) => {
                 Action::Ask { socket, request: Request::Reset { peer, text }, view: View::Done }
             }
-        }
+        })
     }
 }
 
@@ -207,7 +308,7 @@ mod tests {
         <Args as clap::CommandFactory>::command().debug_assert();
         let action = |line: &str| {
             let args = Args::try_parse_from(line.split_whitespace()).unwrap();
-            format!("{:?}", args.into_action())
+            format!("{:?}", args.into_action().unwrap())
         };
         assert_eq!(action("voile-bgpd"), "Run(\"/etc/voile/bgpd.toml\")");
         assert_eq!(action("voile-bgpd x.toml"), "Run(\"x.toml\")");
@@ -216,5 +317,8 @@ mod tests {
         let asked = action("voile-bgpd show routes 10.0.0.0/8 -o json --socket s");
         assert!(asked.contains("Routes { prefix: Some(10.0.0.0/8), json: true }"), "{asked}");
         assert!(asked.contains("socket: \"s\""), "{asked}");
+        let asked = action("voile-bgpd show rib adj-out 10.0.0.2 10.0.0.0/8 --pre-policy");
+        let part = "table: AdjOut, policy: Pre, peer: Some(\"10.0.0.2\"), within: Some(10.0.0.0/8)";
+        assert!(asked.contains(part), "{asked}");
     }
 }

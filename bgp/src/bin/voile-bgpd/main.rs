@@ -30,7 +30,13 @@ fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .log_internal_errors(false)
         .init();
-    let action = args.into_action();
+    let action = match args.into_action() {
+        Ok(action) => action,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "Error: {why}");
+            return ExitCode::from(2);
+        }
+    };
     let is_daemon = matches!(action, Action::Run(_));
     match run(action) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,6 +76,12 @@ fn run(action: Action) -> anyhow::Result<()> {
         Action::Ask { socket, request, view } => {
             let answer = runtime.block_on(control::ask(&socket, &request))?;
             view.print(&answer)
+        }
+        Action::Table { socket, question, output } => {
+            runtime.block_on(show::table(&socket, question, output))
+        }
+        Action::Monitor { socket, within, json } => {
+            runtime.block_on(show::monitor(&socket, within, json))
         }
     }
 }

@@ -1,15 +1,26 @@
 //! The state for people: tables from the JSON that the speaker answers with.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, bail};
 use bgp::{
     Prefix,
-    report::{PeerReport, RouteReport, duration},
+    report::{Columns, HappeningsReport, RouteReport, TableReport, duration},
+    snapshot::{PeerSnapshot, TableQuestion},
 };
 use serde_json::{Value, json};
 
-use crate::args::Output;
+use crate::{
+    args::Output,
+    control::{self, Request},
+};
+
+/// Blanks between columns.
+const GAP: usize = 2;
 
 /// What to print of an answer.
 #[derive(Debug)]
@@ -38,14 +49,96 @@ pub(crate) enum View {
     Raw,
 }
 
+/// Whether the reader of standard output wants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    More,
+    /// `| head` has seen enough.
+    Enough,
+}
+
+fn print(text: &str) -> anyhow::Result<Flow> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Flow::More),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Flow::Enough),
+        Err(error) => Err(error).context("cannot print"),
+    }
+}
+
+/// Prints a table part by part, as it comes.
+pub(crate) async fn table(
+    socket: &Path,
+    mut question: TableQuestion,
+    output: Output,
+) -> anyhow::Result<()> {
+    let (table, policy, wide) = (question.table, question.policy, output == Output::Wide);
+    let head = TableReport::head(table, wide).into_iter().map(str::to_owned).collect();
+    let mut head = vec![head];
+    let (mut columns, mut any) = (Columns::new(GAP), false);
+    loop {
+        let answer = control::ask(socket, &Request::Table(question.clone())).await?;
+        let part: TableReport =
+            serde_json::from_value(answer).context("the answer is of another version")?;
+        let text = if output == Output::Json {
+            // One array, over all parts.
+            let routes = part.routes.iter().map(|route| {
+                let begin = if std::mem::replace(&mut any, true) { "," } else { "[" };
+                Ok(format!("{begin}\n{}", serde_json::to_string(route)?))
+            });
+            routes.collect::<anyhow::Result<String>>()?
+        } else {
+            let mut rows = std::mem::take(&mut head);
+            rows.extend(part.rows(table, policy, wide));
+            columns.render(&rows)
+        };
+        if print(&text)? == Flow::Enough {
+            return Ok(());
+        }
+        if part.next.is_none() {
+            break;
+        }
+        question.after = part.next;
+    }
+    if output == Output::Json {
+        let _ = print(if any { "\n]\n" } else { "[]\n" })?;
+    }
+    Ok(())
+}
+
+/// Prints what happens, until interrupted.
+pub(crate) async fn monitor(
+    socket: &Path,
+    within: Option<Prefix>,
+    json: bool,
+) -> anyhow::Result<()> {
+    control::listen(socket, &Request::Monitor { within }, |answer| {
+        let report: HappeningsReport =
+            serde_json::from_value(answer.clone()).context("the answer is of another version")?;
+        if report.is_empty() {
+            return Ok(Flow::More);
+        }
+        let text = if json {
+            format!("{answer}\n")
+        } else {
+            #[expect(clippy::disallowed_methods, reason = "the rim: lines say when they came")]
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let clock = clock(now.as_secs());
+            report.lines().iter().map(|line| format!("{clock} {line}\n")).collect()
+        };
+        print(&text)
+    })
+    .await
+}
+
+/// The time of day, UTC.
+fn clock(seconds: u64) -> String {
+    format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
 impl View {
     pub(crate) fn print(&self, answer: &Value) -> anyhow::Result<()> {
-        let text = self.render(answer)?;
-        match std::io::stdout().write_all(text.as_bytes()) {
-            // `| head` has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.context("cannot print"),
-        }
+        print(&self.render(answer)?).map(drop)
     }
 
     fn render(&self, answer: &Value) -> anyhow::Result<String> {
@@ -53,14 +146,15 @@ impl View {
             Self::Peers { json: true } => format!("{:#}\n", answer["peers"]),
             Self::Peers { json: false } => peers(answer),
             Self::Peer { name, json } => {
-                let peer = list(&answer["peers"]).iter().find(|peer| peer["name"] == name.as_str());
+                let called = |peer: &&Value| peer["name"] == **name || peer["address"] == **name;
+                let peer = list(&answer["peers"]).iter().find(called);
                 let Some(peer) = peer else {
                     bail!("there is no peer '{name}'; see `voile-bgpd show peers`");
                 };
                 if *json {
                     format!("{peer:#}\n")
                 } else {
-                    let report: PeerReport = serde_json::from_value(peer.clone())
+                    let report: PeerSnapshot = serde_json::from_value(peer.clone())
                         .context("the answer is of another version")?;
                     report.to_text()
                 }
@@ -76,7 +170,7 @@ impl View {
                     (false, Some(prefix)) if routes.is_empty() => {
                         bail!("nothing within {prefix} is in the table")
                     }
-                    (false, _) => table(&ROUTE_HEAD, routes.iter().flat_map(|each| paths(each))),
+                    (false, _) => rows(&ROUTE_HEAD, routes.iter().flat_map(|each| paths(each))),
                 }
             }
             Self::Route { output: Output::Json } => format!("{answer:#}\n"),
@@ -143,7 +237,7 @@ fn peers(answer: &Value) -> String {
         });
         row
     });
-    head + &table(&PEER_HEAD, rows)
+    head + &self::rows(&PEER_HEAD, rows)
 }
 
 const ROUTE_HEAD: [&str; 7] =
@@ -169,26 +263,10 @@ fn paths(route: &Value) -> Vec<Vec<String>> {
     rows.collect()
 }
 
-/// Columns as wide as their widest cell; the last one is not padded.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut all = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
-    all.extend(rows);
-    let mut widths = vec![0; head.len()];
-    for row in &all {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in all {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line += &format!("{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+fn rows(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let head = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    Columns::new(GAP).render(&all)
 }
 
 #[cfg(test)]
@@ -198,13 +276,19 @@ mod tests {
     use super::*;
 
     fn answer() -> Value {
+        let counters =
+            json!({"opens": 1, "updates": 2, "notifications": 0, "keepalives": 3, "refreshes": 0});
         json!({
             "as": 65001, "routerId": "10.0.0.1", "uptimeSeconds": 90_061, "restarting": false,
             "peers": [
                 { "name": "leaf1", "address": "10.0.0.2", "as": 65002, "type": "eBGP",
                   "state": "Established", "sinceSeconds": 61, "lastError": "nothing listens on 10.0.0.2:179",
                   "families": ["ipv4"], "stale": [], "bfd": "Up", "gracefulRestart": true,
-                  "prefixesReceived": 2, "prefixesAccepted": 1, "prefixesInstalled": 1, "prefixesAdvertised": 3,
+                  "flaps": 2, "losses": {"hold_timer": 1, "bfd": 1}, "nearLimit": true, "maxPrefixes": 4,
+                  "lastUpdateSeconds": 5, "queuedOctets": 0, "sent": counters, "received": counters,
+                  "prefixesReceived": 3, "prefixesAccepted": 1, "prefixesInstalled": 1, "prefixesBlackholed": 0, "prefixesAdvertised": 3,
+                  "prefixes": {"ipv4": {"received": 3, "accepted": 1, "stale": 1, "advertised": 3}},
+                  "treatedAsWithdraw": 0, "discardedAttributes": 0, "ignoredRoutes": 0,
                   "history": [{ "secondsAgo": 61, "from": "Connect", "to": "Active",
                       "cause": "nothing listens on 10.0.0.2:179", "times": 7 }] },
                 { "name": "leaf2", "address": "10.0.0.3", "as": 65003, "state": "Idle",
@@ -229,7 +313,7 @@ mod tests {
         expect![[r#"
             AS 65001, router id 10.0.0.1, up 1d01h
             PEER   ADDRESS   AS     STATE        SINCE  RECEIVED  ACCEPTED  ADVERTISED  LAST ERROR
-            leaf1  10.0.0.2  65002  Established  1m01s  2         1         3           -
+            leaf1  10.0.0.2  65002  Established  1m01s  3         1         3           -
             leaf2  10.0.0.3  65003  Idle         3s     -         -         -           peer is AS 65009, configured 65003
         "#]].assert_eq(&show(View::Peers { json: false }));
         expect![[r#"
@@ -238,7 +322,7 @@ mod tests {
             AS:                 65002
             type:               eBGP
             state:              Established for 1m01s
-            lost:               never
+            lost:               2 times (1 hold timer, 1 BFD)
             last error:         nothing listens on 10.0.0.2:179
             router id:          -
             local address:      -
@@ -247,9 +331,13 @@ mod tests {
             graceful restart:   negotiated
             stale:              -
             BFD:                Up
-            prefixes:           2 received, 1 accepted, 1 installed, 0 blackholed, 3 advertised
-            sent:               0 UPDATE, 0 KEEPALIVE, 0 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
-            received:           0 UPDATE, 0 KEEPALIVE, 0 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
+            prefixes:           ipv4: 3 received, 1 accepted, 3 advertised, 1 stale
+                                at most 4 may be received; CLOSE TO IT
+            in use:             1 installed, 0 blackholed
+            sent:               2 UPDATE, 3 KEEPALIVE, 1 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
+            received:           2 UPDATE, 3 KEEPALIVE, 1 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
+            last UPDATE:        5s ago
+            to be sent:         0 octets
             errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded, 0 routes ignored
             history:
                 1m01s ago  Connect -> Active: nothing listens on 10.0.0.2:179 (7 times)

@@ -1,7 +1,7 @@
 //! The snapshot as JSON.
 
 use bgp::{
-    report::{AttributesReport, PeerReport, usage},
+    report::{AttributesReport, usage},
     snapshot::{RibEntry, Snapshot},
 };
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> Value {
         "prefixes": snapshot.prefixes,
         "attributeSets": snapshot.attribute_sets,
         "routesRefused": snapshot.routes_refused,
-        "peers": snapshot.peers.iter().map(PeerReport::from).collect::<Vec<_>>(),
+        "peers": snapshot.peers,
         "routes": snapshot.rib.iter().map(entry).collect::<Vec<_>>(),
     })
 }

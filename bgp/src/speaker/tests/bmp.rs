@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 
 use super::lab::{Lab, config, peer, prefix};
 use crate::{
-    PeerType, SpeakerConfig,
+    PeerAction, PeerType, SpeakerConfig,
     attr::{self, Context},
     bmp::{Collector, Taken},
     filter::{Action, Filter, Policy, PrefixOperator, Rule},
@@ -215,7 +215,7 @@ fn sessions_and_policy_come_and_go() {
         loc-rib: statistics 8=1 10=1 10=0
     "#]],
     );
-    lab.speaker(0).reset("r1", "", now);
+    lab.speaker(0).operate("r1", &PeerAction::reset(""), now).unwrap();
     lab.run(10);
     check(
         &mut lab,

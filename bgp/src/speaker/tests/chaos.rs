@@ -149,7 +149,9 @@ impl World {
             }
             Step::Refresh(who, whom) => {
                 if let Some(speaker) = &mut self.lab.speakers[who] {
-                    speaker.request_refresh(&format!("r{whom}"), now);
+                    let peer = format!("r{whom}");
+                    // Its session may be down.
+                    drop(speaker.operate(&peer, &crate::PeerAction::RefreshIn, now));
                 }
             }
             Step::Stuck(reader, writer) => drop(self.lab.stuck.insert((reader, writer))),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::lab::{Lab, address, prefix};
-use crate::{Community, State};
+use crate::{Community, PeerAction, State};
 
 fn limited(wait: Option<Duration>) -> Lab {
     let mut lab = Lab::pair_with(1, 2, |peer| {
@@ -40,8 +40,9 @@ fn without_a_wait_only_the_operator_brings_it_back() {
     assert_eq!(lab.state(0, 1), State::Idle);
     lab.withdraw(1, "10.5.0.0/16");
     let now = lab.now;
-    assert!(lab.speaker(0).reset("r1", "", now));
-    assert!(!lab.speaker(0).reset("r7", "", now));
+    lab.speaker(0).operate("r1", &PeerAction::reset(""), now).unwrap();
+    let nobody = lab.speaker(0).operate("r7", &PeerAction::reset(""), now);
+    assert_eq!(nobody, Err("there is no peer 'r7'".to_owned()));
     lab.run(20);
     assert_eq!(lab.fibs[0].len(), 4);
 }
@@ -64,7 +65,7 @@ fn a_reset_tells_the_other_operator_why() {
     let mut lab = Lab::pair(1, 2);
     lab.run(5);
     let now = lab.now;
-    assert!(lab.speaker(0).reset("r1", "cable moves", now));
+    lab.speaker(0).operate("r1", &PeerAction::reset("cable moves"), now).unwrap();
     lab.run(3);
     assert_eq!(
         lab.peer(1, 0).last_error.as_deref(),

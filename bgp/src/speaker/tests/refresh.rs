@@ -20,7 +20,7 @@ fn a_refresh_sweeps_what_is_not_repeated() {
     assert_eq!(lab.fibs[0].len(), 0);
     // Asked, it sends everything between markers.
     let now = lab.now;
-    assert!(lab.speaker(0).request_refresh("r1", now));
+    lab.speaker(0).operate("r1", &crate::PeerAction::RefreshIn, now).unwrap();
     lab.run(1);
     assert_eq!(lab.fibs[0].len(), 2);
     assert!(lab.speaker(0).snapshot(true).rib.iter().all(|entry| !entry.paths[0].stale));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use api::BgpQuerySpec;
-use bgp::report::PeerReport;
+use bgp::{State, snapshot::PeerSnapshot};
 use serde::Serialize;
 use store::Store;
 
@@ -23,7 +23,7 @@ struct NodePeers {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    peers: Vec<PeerReport>,
+    peers: Vec<PeerSnapshot>,
 }
 
 /// Runs `bgp neighbors`: exit code 1 when a session is down or a node does not answer.
@@ -42,7 +42,7 @@ pub async fn neighbors<S: Store>(context: &Context<S>, which: Option<&str>) -> R
     let nodes: Result<Vec<NodePeers>> = answers.into_iter().map(read).collect();
     let nodes = nodes?;
     let finding = nodes.iter().any(|node| {
-        node.error.is_some() || node.peers.iter().any(|peer| peer.state != "Established")
+        node.error.is_some() || node.peers.iter().any(|peer| peer.state != State::Established)
     });
     if let Some(text) = machine(context.format, &nodes)? {
         return Ok(Outcome { text, finding });

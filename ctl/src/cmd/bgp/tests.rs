@@ -1,9 +1,9 @@
 use api::Resource as _;
 use expect_test::expect;
-use serde_json::json;
+use serde_json::{Value, json};
 use store::{ListOptions, Store as _, memory::MemoryStore};
 
-use crate::testing::{node, report, run, session};
+use crate::testing::{block, node, pool, report, run, session};
 
 const FRESH: &str = "2026-11-24T08:59:50Z";
 
@@ -201,13 +201,175 @@ async fn neighbors_show_the_history_of_sessions() {
         graceful restart:   no
         stale:              -
         BFD:                -
-        prefixes:           0 received, 0 accepted, 0 installed, 0 blackholed, 0 advertised
+        prefixes:           0 received, 0 accepted, 0 advertised
+        in use:             0 installed, 0 blackholed
         sent:               2 UPDATE, 3 KEEPALIVE, 1 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
         received:           2 UPDATE, 3 KEEPALIVE, 1 OPEN, 0 NOTIFICATION, 0 ROUTE-REFRESH
+        last UPDATE:        -
+        to be sent:         0 octets
         errors (RFC 7606):  0 updates treated as withdraw, 0 attributes discarded, 0 routes ignored
         history:
             5m00s ago  Connect -> Active: nothing listens on 10.0.1.1:179 (12 times)
         exit code 1
     "#]]
     .assert_eq(&run(&store, &["bgp", "neighbors", "worker-2/tor-a"]).await);
+}
+
+/// A part of a Loc-RIB: prefixes, each with the AS path of its best path; none: originated there.
+fn part(routes: &[(&str, Option<&str>)], next: Option<&str>) -> String {
+    let route = |(prefix, path): &(&str, Option<&str>)| {
+        let attributes = json!({"origin": "igp", "asPath": path.unwrap_or(""), "nextHop": path.map(|_| "10.0.1.1"),
+            "med": null, "localPref": null, "communities": ["65001:7"], "originatorId": null, "clusterList": []});
+        let path = json!({"peer": path.map(|_| "tor-a"), "address": path.map(|_| "10.0.1.1"), "pathId": 0, "usage": "best",
+            "why": "only path", "stale": false, "import": "accepted: no rule matched", "changes": [],
+            "received": attributes, "accepted": attributes});
+        let kernel = json!({"state": "installed", "nextHops": ["10.0.1.1"], "why": null});
+        json!({"prefix": prefix, "paths": [path], "kernel": kernel})
+    };
+    let routes: Vec<Value> = routes.iter().map(route).collect();
+    json!({"routes": routes, "next": next}).to_string()
+}
+
+#[tokio::test]
+async fn tables_come_part_by_part() {
+    let store = cluster().await;
+    daemon(&store, |question| {
+        let table = question.table.as_ref().unwrap();
+        assert_eq!((table.view, question.peer.as_deref()), (api::BgpTable::AdjIn, Some("tor-a")));
+        assert_eq!(table.within.as_deref(), Some("10.244.0.0/16"));
+        Some(match table.after.as_deref() {
+            None => part(&[("10.244.1.0/26", Some("65001"))], Some("10.244.1.0/26")),
+            Some("10.244.1.0/26") => part(&[("10.244.20.0/26", Some("65001 64602"))], None),
+            other => panic!("{other:?}"),
+        })
+    });
+    expect![[r#"
+        NODE       PREFIX          PEER    NEXT HOP   AS PATH   MED   COMMUNITIES   IMPORT
+        worker-1   10.244.1.0/26   tor-a   10.0.1.1   65001     -     65001:7       accepted: no rule matched
+        worker-1   10.244.20.0/26   tor-a   10.0.1.1   65001 64602   -     65001:7       accepted: no rule matched
+        exit code 0
+    "#]]
+        .assert_eq(&run(&store, &["bgp", "rib", "adj-in", "worker-1/tor-a", "10.244.0.0/16"]).await);
+    let json =
+        run(&store, &["bgp", "rib", "adj-in", "worker-1/tor-a", "10.244.0.0/16", "-o", "json"])
+            .await;
+    let json: Value = serde_json::from_str(json.strip_suffix("exit code 0\n").unwrap()).unwrap();
+    assert_eq!(json[1]["prefix"], "10.244.20.0/26", "{json}");
+    assert_eq!(json[0]["paths"][0]["received"]["asPath"], "65001", "{json}");
+    let yaml =
+        run(&store, &["bgp", "rib", "adj-in", "worker-1/tor-a", "10.244.0.0/16", "-o", "yaml"])
+            .await;
+    assert_eq!(yaml.matches("- node: worker-1").count(), 2, "{yaml}");
+    let every =
+        run(&store, &["bgp", "rib", "adj-in", "*/tor-a", "10.244.0.0/16", "-o", "name"]).await;
+    assert!(
+        every.starts_with("worker-1/10.244.1.0/26\nworker-1/10.244.20.0/26\nworker-2/"),
+        "{every}"
+    );
+    let peer = run(&store, &["bgp", "rib", "adj-in", "tor-a"]).await;
+    assert!(
+        peer.contains("'tor-a' is a peer, not a node; for that peer of every node write '*/tor-a'"),
+        "{peer}"
+    );
+}
+
+#[tokio::test]
+async fn differences_are_those_of_two_nodes_or_of_the_blocks() {
+    let store = cluster().await;
+    pool(&store).await;
+    block(&store, "10.244.0.0/26", Some("worker-1"), &[]).await;
+    block(&store, "10.244.0.64/26", Some("worker-2"), &[]).await;
+    block(&store, "10.244.0.128/26", Some("worker-2"), &[]).await;
+    daemon(&store, |question| {
+        let shared = ("192.0.2.0/24", Some("65001 7"));
+        Some(match question.node.as_str() {
+            "worker-1" => {
+                let own = ("10.244.0.0/26", None);
+                let (other, stray) =
+                    (("10.244.0.64/26", Some("65001 64602")), ("10.244.9.0/26", Some("65001")));
+                part(&[own, other, ("10.244.0.70/32", Some("65001 64603")), stray, shared], None)
+            }
+            _ => {
+                let (own, one) = (("10.244.0.64/26", None), ("10.244.0.0/26", Some("65001 64601")));
+                part(&[one, own, ("192.0.2.0/24", Some("65002 7"))], None)
+            }
+        })
+    });
+    expect![[r#"
+        PREFIX            worker-1        EXPECTED
+        10.244.0.128/26   -               block of worker-2
+        10.244.9.0/26     AS path 65001   -
+        exit code 1
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "diff", "worker-1"]).await);
+    expect![[r#"
+        PREFIX           worker-1              worker-2
+        10.244.0.70/32   AS path 65001 64603   -
+        10.244.9.0/26    AS path 65001         -
+        192.0.2.0/24     AS path 65001 7       AS path 65002 7
+        exit code 1
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "diff", "worker-1", "worker-2"]).await);
+    expect![[r#"
+        no difference
+        exit code 0
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "diff", "worker-1", "worker-1"]).await);
+    let old = run(&store, &["bgp", "diff", "worker-1", "worker-3"]).await;
+    assert!(old.contains("worker-3: its daemon does not report"), "{old}");
+}
+
+#[tokio::test]
+async fn sessions_are_cleared_one_by_one_or_by_their_peer() {
+    let store = cluster().await;
+    daemon(&store, |question| {
+        assert_eq!(question.peer.as_deref(), Some("tor-a"));
+        let wanted = match question.node.as_str() {
+            "worker-1" => (Some(api::BgpAction::Reset), Some("new card")),
+            _ => (Some(api::BgpAction::RefreshOut), None),
+        };
+        ((question.action, question.text.as_deref()) == wanted).then(|| "{}".to_owned())
+    });
+    expect![[r#"
+        worker-1/tor-a: session ended, begins anew
+        exit code 0
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "clear", "worker-1/tor-a", "--text", "new card"]).await);
+    let soft = run(&store, &["bgp", "clear", "worker-2/tor-a", "--soft", "out"]).await;
+    assert_eq!(soft, "worker-2/tor-a: gets everything again\nexit code 0\n");
+    let refused = run(&store, &["bgp", "refresh", "worker-2/tor-a"]).await;
+    assert_eq!(refused, "worker-2: there is no path to 10.9.0.0/16\nexit code 1\n");
+    let whole = run(&store, &["bgp", "clear", "worker-1"]).await;
+    assert!(whole.contains("say which session: NODE/PEER"), "{whole}");
+}
+
+#[tokio::test]
+async fn what_happens_is_shown_as_it_happens() {
+    let store = cluster().await;
+    let asked = std::sync::Mutex::new(0);
+    daemon(&store, move |question| {
+        let watch = question.watch.as_ref().unwrap();
+        assert_eq!(watch.within.as_deref(), Some("10.244.0.0/16"));
+        let mut asked = asked.lock().unwrap();
+        *asked += 1;
+        let session = json!({"secondsAgo": 0, "peer": "tor-a", "address": "10.0.1.1", "from": "Established",
+            "to": "Active", "cause": "hold timer expired"});
+        Some(match *asked {
+            1 => json!({"sessions": [session], "routes": [{"prefix": "10.244.1.0/26", "best": null}], "missed": false}),
+            2 => json!({"sessions": [], "routes": [], "missed": true}),
+            _ => json!({"sessions": [], "routes": [], "missed": false}),
+        }.to_string())
+    });
+    let line = ["bgp", "monitor", "worker-1", "10.244.0.0/16", "--for", "1s"];
+    let text = run(&store, &line).await;
+    let lines: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let expected = [
+        "worker-1 session tor-a: Established -> Active: hold timer expired",
+        "worker-1 - 10.244.1.0/26: no path left",
+        "worker-1 more changed than is remembered; look at the tables",
+        "code 0",
+    ];
+    assert_eq!(lines, expected);
+    let left = store.list::<api::BgpQuery>(&ListOptions::consistent()).await.unwrap();
+    assert!(left.items.is_empty(), "questions are left behind");
 }
