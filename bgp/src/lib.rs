@@ -15,7 +15,7 @@
 //! | 1997, 4360, 8092, 8326, 7999 | communities, graceful shutdown, blackholes where agreed |
 //! | 5880, 5881, 5883, 5882, 9384 | BFD over one hop and several, asynchronous (`driver` has the sockets) |
 //! | 8950, 2545 | IPv4 routes with IPv6 next hops, link-local next hops, peers by interface |
-//! | 7854, 9069 | BMP: collectors hear of sessions, Adj-RIB-In before and after policy, Loc-RIB, statistics |
+//! | 7854, 9069, 8671 | BMP: collectors hear of sessions, Adj-RIB-In and Adj-RIB-Out before and after policy, Loc-RIB, statistics |
 //! | 9234 | roles, ONLY_TO_CUSTOMER |
 //! | 4486, 9003, 9687, 8654 | cease codes, shutdown text, send hold timer, extended messages |
 //! | 2385, 5925, 5082 | TCP MD5, also for whole prefixes, TCP-AO where the kernel has it, and GTSM (`driver`) |

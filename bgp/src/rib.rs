@@ -635,8 +635,8 @@ impl Rib {
         for id in self.all() {
             let Some(slot) = self.slot(id) else { continue };
             let is_behind = after.is_none_or(|after| slot.prefix > after);
-            let is_late = first.len() >= count
-                && first.peek().is_some_and(|(last, _)| slot.prefix > *last);
+            let is_late =
+                first.len() >= count && first.peek().is_some_and(|(last, _)| slot.prefix > *last);
             if is_behind && !is_late && wanted(&slot.prefix, id) {
                 first.push((slot.prefix, id));
                 if first.len() > count {

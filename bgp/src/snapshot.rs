@@ -37,8 +37,22 @@ pub struct Snapshot {
     pub routes_refused: usize,
     /// The peers, by name.
     pub peers: Vec<PeerSnapshot>,
+    /// Collectors of BMP.
+    pub collectors: Vec<CollectorSnapshot>,
     /// The table, in order; empty unless asked for.
     pub rib: Vec<RibEntry>,
+}
+
+/// A collector of BMP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "report", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
+pub struct CollectorSnapshot {
+    /// Where it listens.
+    pub address: String,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Changes that it has not taken yet.
+    pub waiting: usize,
 }
 
 /// One peer. With the feature `report` it is what programs exchange, too: a field that is added later has a default, because

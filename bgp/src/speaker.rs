@@ -32,7 +32,7 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -86,7 +86,7 @@ pub struct Speaker {
     fib: Fib,
     networks: LocalNetworks,
     /// Collectors that are connected.
-    monitors: BTreeMap<SocketAddr, Monitor>,
+    monitors: BTreeMap<String, Monitor>,
     /// Those who look on, by the names they gave themselves.
     watchers: BTreeMap<String, Watcher>,
     down: Vec<InterfaceDown>,

@@ -8,6 +8,7 @@
 mod announced;
 mod batch;
 mod export;
+mod exports;
 mod log;
 mod member;
 mod pack;
@@ -30,6 +31,7 @@ use self::{
 };
 pub(crate) use self::{
     export::{GroupKey, Sender, Withheld, judge, outgoing},
+    exports::{Exports, Outgoing},
     pack::{Block, Packer, end_of_rib},
 };
 use crate::{

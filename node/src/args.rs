@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
+use bgp::bmp::{Collector, Views};
 use clap::Parser;
 use store::kube::{KubeOptions, KubeStore};
 
@@ -57,6 +58,20 @@ pub struct Args {
     #[arg(long, env = "IP6", value_name = "CIDR", default_value = "autodetect")]
     pub ip6: String,
 
+    /// Collectors of the BGP Monitoring Protocol (RFC 7854) to tell what BGP does; several by commas
+    #[arg(long, env = "VOILE_BMP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = collector)]
+    pub bmp: Vec<String>,
+
+    /// Tables that they are told, by commas; besides the default there are adj-rib-out-pre and adj-rib-out-post
+    #[arg(
+        long,
+        env = "VOILE_BMP_TABLES",
+        value_name = "TABLES",
+        default_value = "adj-rib-in-pre,adj-rib-in-post,loc-rib",
+        value_parser = tables
+    )]
+    pub bmp_tables: Views,
+
     /// MTU of pod interfaces; default: the smallest MTU of the node's uplinks
     #[arg(long, env = "VOILE_MTU", value_name = "BYTES")]
     pub mtu: Option<u32>,
@@ -72,6 +87,36 @@ pub struct Args {
     /// What is logged, and how
     #[command(flatten)]
     pub log: Log,
+}
+
+impl Args {
+    /// The collectors of BMP, each introduced to by the name of the node.
+    #[must_use]
+    pub fn collectors(&self, node_name: &str) -> Vec<Collector> {
+        let all = self.bmp.iter().map(|address| {
+            let mut collector = Collector::new(address.as_str(), node_name);
+            collector.views = self.bmp_tables;
+            collector
+        });
+        all.collect()
+    }
+}
+
+fn collector(text: &str) -> Result<String, String> {
+    Collector::check_address(text).map(|()| text.to_owned())
+}
+
+fn tables(text: &str) -> Result<Views, String> {
+    let mut views = Views::NONE;
+    for name in text.split(',') {
+        if !views.add(name) {
+            return Err(format!(
+                "there is no table '{name}'; there are {}",
+                Views::NAMES.join(", ")
+            ));
+        }
+    }
+    Ok(views)
 }
 
 /// Where the API server is, and where we are in the cluster.

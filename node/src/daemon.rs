@@ -95,6 +95,7 @@ async fn run(args: Args) -> Result<()> {
         run_dir: args.run_dir.clone(),
         view: PodView::default(),
         felix: felix.clone(),
+        collectors: args.collectors(&node_name),
         namespace: args.cluster.namespace.clone(),
         addresses: watch::channel(BTreeSet::new()).0,
         blocks: watch::channel(BTreeSet::new()).0,

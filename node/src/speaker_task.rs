@@ -19,6 +19,7 @@ use api::{
 };
 use bgp::{
     FibOutcome, LocalRoute, Prefix, SpeakerConfig,
+    bmp::Collector,
     driver::{FibReceiver, Handle, Options},
 };
 use felix::driver::{FibEntry, FibRoute};
@@ -90,6 +91,7 @@ pub(crate) fn start<S: Store>(
     let (report_sender, report) = watch::channel(BgpReport::default());
     let conductor = Conductor {
         node_name: context.node_name.clone(),
+        collectors: context.collectors.clone(),
         felix: context.felix.clone(),
         passwords: Passwords::new(store.clone(), &context.namespace, sender.clone()),
         view: BgpView { links: links::read(), ..BgpView::default() },
@@ -154,6 +156,7 @@ pub(super) struct Told {
 
 struct Conductor<S> {
     node_name: String,
+    collectors: Vec<Collector>,
     felix: felix::driver::Handle,
     passwords: Passwords<S>,
     view: BgpView,
@@ -276,6 +279,7 @@ impl<S: Store> Conductor<S> {
             return Ok(());
         };
         self.gateways.want(&peerings);
+        config.collectors.clone_from(&self.collectors);
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
         let left = self.left.get_or_init(|| Left::read(&self.gateways.wanted));
         config.restarting = left.is_some();

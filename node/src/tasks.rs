@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) view: PodView,
     /// The policy engine.
     pub(crate) felix: felix::driver::Handle,
+    /// Collectors of BMP.
+    pub(crate) collectors: Vec<bgp::bmp::Collector>,
     /// Namespace of the daemon: where the secrets of BGP passwords are.
     pub(crate) namespace: String,
     /// Addresses of local pods; written by the CNI server, read by the speaker.

@@ -156,3 +156,35 @@ fn the_image_has_what_the_manifests_start() {
         assert!(dockerfile.contains(&program), "the Dockerfile does not install {program}");
     }
 }
+
+/// Alerts on metrics that nobody has never fire.
+#[test]
+fn alerts_ask_for_metrics_that_exist() {
+    let root = deploy().join("..");
+    let sources = [
+        "bgp/src/report/metrics.rs",
+        "node/src/metrics.rs",
+        "node/src/controller.rs",
+        "node/src/controller/numbers.rs",
+    ];
+    let sources: String =
+        sources.iter().map(|path| fs::read_to_string(root.join(path)).unwrap()).collect();
+    let page = fs::read_to_string(root.join("docs/how-to/monitor.md")).unwrap();
+    let rule = documents(&deploy().join("monitoring/prometheus-rule.yaml")).remove(0);
+    let groups = rule.pointer("/spec/groups").unwrap().as_array().unwrap();
+    let mut alerts = 0;
+    for alert in groups.iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+        let (name, expression) =
+            (alert["alert"].as_str().unwrap(), alert["expr"].as_str().unwrap());
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for metric in words.filter(|word| word.starts_with("voile_") || word.starts_with("ipam_")) {
+            assert!(sources.contains(&format!("\"{metric}\"")), "{name}: there is no {metric}");
+        }
+        assert!(page.contains(name), "docs/how-to/monitor.md does not explain {name}");
+        for text in ["summary", "description"] {
+            assert!(alert["annotations"][text].is_string(), "{name} has no {text}");
+        }
+        alerts += 1;
+    }
+    assert!(alerts >= 15);
+}

@@ -22,9 +22,10 @@ enum Type {
     Termination = 5,
 }
 
-/// Bits of the per-peer header: the address is IPv6, what follows is after policy.
+/// Bits of the per-peer header: the address is IPv6, what follows is after policy, it is of the Adj-RIB-Out (RFC 8671 §4).
 const IPV6: u8 = 0x80;
 const POST_POLICY: u8 = 0x40;
+const ADJ_RIB_OUT: u8 = 0x10;
 /// Types of peers: one of ours, and our own table (RFC 9069 §4.1).
 const GLOBAL_INSTANCE: u8 = 0;
 const LOC_RIB_INSTANCE: u8 = 3;
@@ -38,11 +39,35 @@ pub(crate) enum Subject {
     LocRib { asn: Asn, router_id: RouterId },
 }
 
+/// Which of the tables of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Adj-RIB-In as received; also where there is only one table.
+    PreIn,
+    /// Adj-RIB-In after policy.
+    PostIn,
+    /// Adj-RIB-Out before policy.
+    PreOut,
+    /// Adj-RIB-Out as sent.
+    PostOut,
+}
+
+impl Side {
+    const fn bits(self) -> u8 {
+        match self {
+            Self::PreIn => 0,
+            Self::PostIn => POST_POLICY,
+            Self::PreOut => ADJ_RIB_OUT,
+            Self::PostOut => ADJ_RIB_OUT | POST_POLICY,
+        }
+    }
+}
+
 /// The per-peer header (RFC 7854 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) subject: Subject,
-    pub(crate) post_policy: bool,
+    pub(crate) side: Side,
     /// Since 1970.
     pub(crate) time: Duration,
 }
@@ -99,10 +124,9 @@ impl Header {
             }
         };
         let is_ipv6 = if address.is_ipv6() { IPV6 } else { 0 };
-        let post_policy = if self.post_policy { POST_POLICY } else { 0 };
         out.put_u8(kind);
         // AS paths have four octets in what we send, whatever the session has: the bit for two stays clear.
-        out.put_u8(is_ipv6 | post_policy);
+        out.put_u8(is_ipv6 | self.side.bits());
         // No distinguisher.
         out.put_u64(0);
         put_address(address, out);

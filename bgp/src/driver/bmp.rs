@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -30,6 +29,8 @@ const TAKE: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to read our last message.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long it may take nothing of what waits: then it counts as dead, and is connected to anew.
+const STALLED: Duration = Duration::from_secs(90);
 /// Longest wait between attempts (RFC 7854 §3.2).
 const LONGEST_WAIT: Duration = Duration::from_secs(720);
 
@@ -56,7 +57,7 @@ struct Sink {
 #[derive(Debug)]
 pub(super) struct Sinks {
     commands: mpsc::WeakUnboundedSender<Command>,
-    sinks: BTreeMap<SocketAddr, Sink>,
+    sinks: BTreeMap<String, Sink>,
 }
 
 impl Sinks {
@@ -85,12 +86,12 @@ impl Sinks {
                 stop: Arc::clone(&stop),
             };
             let (collector, task) = (collector.clone(), tokio::spawn(talk.run()));
-            self.sinks.insert(collector.address, Sink { collector, ready, stop, task });
+            self.sinks.insert(collector.address.clone(), Sink { collector, ready, stop, task });
         }
     }
 
-    pub(super) fn ready(&self, collector: SocketAddr) {
-        if let Some(sink) = self.sinks.get(&collector) {
+    pub(super) fn ready(&self, collector: &str) {
+        if let Some(sink) = self.sinks.get(collector) {
             sink.ready.notify_one();
         }
     }
@@ -121,7 +122,7 @@ struct Talk {
 impl Talk {
     /// Connects again and again, with growing pauses.
     async fn run(self) {
-        let address = self.collector.address;
+        let address = self.collector.address.as_str();
         let mut wait = self.collector.retry;
         loop {
             let connected = tokio::select! {
@@ -152,7 +153,8 @@ impl Talk {
 
     fn ask(&self, question: Question) -> Result<(), Over> {
         let commands = self.commands.upgrade().ok_or(Over)?;
-        commands.send(Command::Bmp(self.collector.address, question)).map_err(|_| Over)
+        let address = self.collector.address.clone();
+        commands.send(Command::Bmp(address, question)).map_err(|_| Over)
     }
 
     /// Feeds the collector until it is gone; says why.
@@ -196,12 +198,24 @@ impl Talk {
                 continue;
             }
             *midway = true;
-            if let Err(error) = writer.write_all(&messages.concat()).await {
-                return Ok(error.to_string());
+            if let Err(reason) = write(writer, &messages.concat()).await {
+                return Ok(reason);
             }
             *midway = false;
         }
     }
+}
+
+/// Writes everything, as long as the collector takes something now and then.
+async fn write(writer: &mut OwnedWriteHalf, mut bytes: &[u8]) -> Result<(), String> {
+    while !bytes.is_empty() {
+        match timeout(STALLED, writer.write(bytes)).await {
+            Ok(Ok(count)) => bytes = bytes.get(count..).unwrap_or_default(),
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("the collector reads nothing".to_owned()),
+        }
+    }
+    Ok(())
 }
 
 async fn tick(interval: Option<&mut tokio::time::Interval>) {

@@ -1,6 +1,6 @@
 //! The daemon's way to the speaker.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -38,7 +38,7 @@ pub(super) enum Command {
         reply: oneshot::Sender<Option<Happenings>>,
     },
     FibOutcomes(Vec<FibOutcome>),
-    Bmp(SocketAddr, Question),
+    Bmp(String, Question),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
 

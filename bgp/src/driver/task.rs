@@ -268,13 +268,13 @@ impl Task {
                 let _ = reply.send(self.speaker.happenings(&watcher, within, now()));
             }
             Command::FibOutcomes(outcomes) => self.speaker.handle_fib_outcomes(outcomes, now()),
-            Command::Bmp(collector, question) => self.monitor(collector, question),
+            Command::Bmp(collector, question) => self.monitor(&collector, question),
             // The loop takes it.
             Command::Shutdown(..) => (),
         }
     }
 
-    fn monitor(&mut self, collector: SocketAddr, question: Question) {
+    fn monitor(&mut self, collector: &str, question: Question) {
         match question {
             Question::Connected(since_epoch) => {
                 self.speaker.bmp_connected(collector, since_epoch, now());
@@ -319,7 +319,7 @@ impl Task {
                 // Nobody may be listening.
                 let _ = self.events.send(event);
             }
-            Output::BmpReady(collector) => self.sinks.ready(collector),
+            Output::BmpReady(collector) => self.sinks.ready(&collector),
             Output::BfdWatch(session) => self.bfd.watch(session),
             Output::BfdForget(peer) => self.bfd.forget(peer),
             Output::RestartComplete => self.fib.complete(),

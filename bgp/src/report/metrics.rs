@@ -8,7 +8,7 @@ use std::fmt::{Display, Write as _};
 use crate::{
     bfd,
     session::State,
-    snapshot::{LossCause, PeerSnapshot, PrefixCounts, Snapshot},
+    snapshot::{CollectorSnapshot, LossCause, PeerSnapshot, PrefixCounts, Snapshot},
 };
 
 /// Content type of the format.
@@ -60,6 +60,20 @@ pub fn speaker(snapshot: &Snapshot, out: &mut Exposition) {
     sessions(&snapshot.peers, out);
     prefixes(&snapshot.peers, out);
     traffic(&snapshot.peers, out);
+    collectors(&snapshot.collectors, out);
+}
+
+fn collectors(collectors: &[CollectorSnapshot], out: &mut Exposition) {
+    let name = "voile_bmp_connected";
+    out.family(name, "gauge", "Whether a collector of BMP is connected.");
+    for each in collectors {
+        out.sample(name, &[("collector", &each.address)], u8::from(each.connected));
+    }
+    let name = "voile_bmp_waiting_changes";
+    out.family(name, "gauge", "Changes of routes that a collector of BMP has not taken yet.");
+    for each in collectors {
+        out.sample(name, &[("collector", &each.address)], each.waiting);
+    }
 }
 
 fn labels(peer: &PeerSnapshot) -> [(&'static str, String); 2] {

@@ -166,3 +166,50 @@ fn what_the_kernel_has_is_said_in_words() {
         kernel:   not looked after: this speaker writes no routes"#]]
     .assert_eq(&lines.join("\n"));
 }
+
+/// What a promtool would complain of: names, types before values, counters called so, values twice.
+#[test]
+fn metrics_are_as_prometheus_wants_them() {
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    let now = std::time::Instant::now();
+    let mut config = crate::SpeakerConfig::new(Asn(65001), crate::RouterId(1));
+    for number in 1..3_u8 {
+        let address = [10, 0, 0, number].into();
+        let mut peer = crate::PeerConfig::new(format!("r\"{number}"), address, Asn(65002));
+        peer.max_prefixes = Some(4);
+        config.peers.push(peer);
+    }
+    config.collectors.push(crate::bmp::Collector::new("bmp.example.org:1790", "r"));
+    let speaker = crate::Speaker::new(config, 1, now);
+    let mut out = super::Exposition::default();
+    super::speaker_metrics(&speaker.snapshot(false), &mut out);
+    let text = out.into_text();
+    let (mut kinds, mut seen) =
+        (std::collections::BTreeMap::new(), std::collections::BTreeSet::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(help.ends_with('.') && name.starts_with("voile_"), "{line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(kinds.insert(name, kind).is_none(), "{name} twice");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            let letters = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(name.chars().all(letters), "{name}");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            assert!(kinds.contains_key(name), "no type of {line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(seen.insert(series), "{series} twice");
+        }
+    }
+    for part in [
+        "voile_bgp_session_state{peer=\"r\\\"1\",address=\"10.0.0.1\",state=\"Idle\"} 0\n",
+        "voile_bgp_session_flaps_total{peer=\"r\\\"2\",address=\"10.0.0.2\",cause=\"hold_timer\"} 0\n",
+        "voile_bgp_max_prefixes{peer=\"r\\\"1\",address=\"10.0.0.1\"} 4\n",
+        "voile_bmp_connected{collector=\"bmp.example.org:1790\"} 0\n",
+    ] {
+        assert!(text.contains(part), "no {part} in\n{text}");
+    }
+}

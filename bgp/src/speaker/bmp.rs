@@ -1,9 +1,6 @@
 //! Collectors of BMP: they hear of sessions and routes as they come and go.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -12,12 +9,14 @@ use crate::{
     bmp::{Description, DownReason, Ends, Monitor, Statistic, Taken, Watched},
     rib::{Journal, PeerId},
     session::Direction,
+    snapshot::CollectorSnapshot,
     types::Family,
+    update_group::{Exports, Table},
 };
 
 impl Speaker {
     /// A collector of the configuration is connected; it is told everything. `since_epoch` is the wall time.
-    pub fn bmp_connected(&mut self, collector: SocketAddr, since_epoch: Duration, now: Instant) {
+    pub fn bmp_connected(&mut self, collector: &str, since_epoch: Duration, now: Instant) {
         self.now = now;
         let wanted = self.config.collectors.iter().find(|each| each.address == collector);
         let Some(wanted) = wanted.cloned() else { return };
@@ -31,24 +30,26 @@ impl Speaker {
             }
         }
         self.rib.keep_journal(true);
-        self.monitors.insert(collector, monitor);
+        self.monitors.insert(collector.to_owned(), monitor);
         self.signal_monitors();
     }
 
     /// The connection to a collector is gone.
-    pub fn bmp_closed(&mut self, collector: SocketAddr) {
-        self.monitors.remove(&collector);
+    pub fn bmp_closed(&mut self, collector: &str) {
+        self.monitors.remove(collector);
         self.keep_journal_if_read();
     }
 
     /// Takes about `limit` bytes of messages for a collector.
-    pub fn bmp_take(&mut self, collector: SocketAddr, limit: usize, now: Instant) -> Taken {
+    pub fn bmp_take(&mut self, collector: &str, limit: usize, now: Instant) -> Taken {
         self.now = now;
         self.read_journal();
-        let Some(monitor) = self.monitors.get_mut(&collector) else {
+        let Self { rib, interner, senders, groups, monitors, .. } = self;
+        let Some(monitor) = monitors.get_mut(collector) else {
             return Taken::Messages(Vec::new());
         };
-        let taken = monitor.take(limit, &self.rib, &self.interner, now);
+        let exports = Exports { groups, table: Table { rib, interner, senders } };
+        let taken = monitor.take(limit, &exports, now);
         monitor.signalled = matches!(&taken, Taken::Messages(messages) if !messages.is_empty());
         if !monitor.signalled {
             self.signal_monitors();
@@ -57,9 +58,9 @@ impl Speaker {
     }
 
     /// Sends the statistics of all sessions to a collector.
-    pub fn bmp_statistics(&mut self, collector: SocketAddr, now: Instant) {
+    pub fn bmp_statistics(&mut self, collector: &str, now: Instant) {
         self.now = now;
-        let Some(mut monitor) = self.monitors.remove(&collector) else { return };
+        let Some(mut monitor) = self.monitors.remove(collector) else { return };
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let of_peer = |id: PeerId| {
             let count = self.rib.count(id);
@@ -85,7 +86,7 @@ impl Speaker {
         let loc_rib: Vec<Statistic> =
             std::iter::once(Statistic::LocRib(total)).chain(each).collect();
         monitor.statistics(now, of_peer, &loc_rib);
-        self.monitors.insert(collector, monitor);
+        self.monitors.insert(collector.to_owned(), monitor);
         self.signal_monitors();
     }
 
@@ -99,6 +100,19 @@ impl Speaker {
         let wanted = &self.config.collectors;
         self.monitors.retain(|_, monitor| wanted.contains(monitor.collector()));
         self.keep_journal_if_read();
+    }
+
+    /// Describes the collectors of the configuration.
+    pub(super) fn collectors(&self) -> Vec<CollectorSnapshot> {
+        let all = self.config.collectors.iter().map(|collector| {
+            let monitor = self.monitors.get(&collector.address);
+            CollectorSnapshot {
+                address: collector.address.clone(),
+                connected: monitor.is_some(),
+                waiting: monitor.map_or(0, Monitor::waiting),
+            }
+        });
+        all.collect()
     }
 
     fn watched(&self, id: PeerId, connection: ConnectionId) -> Option<Watched> {
@@ -117,6 +131,7 @@ impl Speaker {
             since: session.established_at?,
             families: negotiated.families,
             add_path: negotiated.add_path_receive,
+            add_path_out: negotiated.add_path_send,
             sent_open: session.our_open.clone(),
             received_open: session.their_open_message.clone(),
         })
@@ -146,6 +161,12 @@ impl Speaker {
         self.signal_monitors();
     }
 
+    /// What a peer is told may be something else than before.
+    pub(super) fn monitor_exports(&mut self, id: PeerId) {
+        self.monitors.values_mut().for_each(|monitor| monitor.exports_changed(id));
+        self.signal_monitors();
+    }
+
     pub(super) fn monitor_end_of_rib(&mut self, id: PeerId, family: Family) {
         self.read_journal();
         self.monitors.values_mut().for_each(|monitor| monitor.end_of_rib(id, family));
@@ -170,7 +191,7 @@ impl Speaker {
         for (collector, monitor) in &mut self.monitors {
             if !monitor.signalled && monitor.has_something() {
                 monitor.signalled = true;
-                self.outputs.push_back(Output::BmpReady(*collector));
+                self.outputs.push_back(Output::BmpReady(collector.clone()));
             }
         }
     }

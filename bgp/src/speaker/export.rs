@@ -155,6 +155,7 @@ impl Speaker {
             }
         }
         self.tell_own_routes(id);
+        self.monitor_exports(id);
     }
 
     pub(super) fn leave_group(&mut self, id: PeerId) {

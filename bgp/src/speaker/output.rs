@@ -38,7 +38,7 @@ pub enum Output {
     /// Watch the path to this peer no more.
     BfdForget(String),
     /// There are messages for a collector of BMP: ask `bmp_take`.
-    BmpReady(SocketAddr),
+    BmpReady(String),
     /// The way to a prefix changed.
     Fib(FibUpdate),
     /// A session changed its state.

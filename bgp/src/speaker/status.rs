@@ -41,6 +41,7 @@ impl Speaker {
             attribute_sets: self.interner.len(),
             routes_refused: self.fib.refused(),
             peers,
+            collectors: self.collectors(),
             rib,
         }
     }

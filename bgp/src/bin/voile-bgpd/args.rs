@@ -179,6 +179,11 @@ Examples:
         #[arg(long)]
         post_policy: bool,
     },
+    /// Numbers, as Prometheus reads them
+    #[command(
+        after_help = "Example:\n  voile-bgpd show metrics > /var/lib/node_exporter/voile.prom"
+    )]
+    Metrics,
     /// Everything
     All,
 }
@@ -279,6 +284,7 @@ impl Args {
                         let question = question(table, &which, pre_policy, post_policy)?;
                         return Ok(Action::Table { socket, question, output });
                     }
+                    What::Metrics => (Request::Metrics, View::Metrics),
                     What::All => (Request::State, View::Raw),
                 };
                 Action::Ask { socket, request, view }

@@ -12,7 +12,7 @@ use bgp::{
     MalformedPrefix, PeerAction, Prefix,
     driver::{Handle, Stopped},
     mrt,
-    report::{HappeningsReport, RouteReport, TableReport},
+    report::{Exposition, HappeningsReport, RouteReport, TableReport, speaker_metrics},
     snapshot::TableQuestion,
 };
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,7 @@ pub(crate) enum Request {
         within: Option<Prefix>,
     },
     Mrt,
+    Metrics,
     Refresh {
         peer: String,
         out: bool,
@@ -120,6 +121,11 @@ async fn handle_request(request: Request, handle: &Handle) -> Result<Value, Stop
             let dump = mrt::table_dump(&snapshot, now);
             let digits: String = dump.iter().map(|byte| format!("{byte:02x}")).collect();
             json!({ "mrt": digits })
+        }
+        Request::Metrics => {
+            let mut text = Exposition::default();
+            speaker_metrics(&handle.snapshot(false).await?, &mut text);
+            json!({ "metrics": text.into_text() })
         }
         Request::Route { prefix } => route(&prefix, handle).await?,
         Request::Table(question) => match handle.table(question).await? {

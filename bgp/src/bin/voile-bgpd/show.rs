@@ -43,6 +43,8 @@ pub(crate) enum View {
     Dump {
         file: PathBuf,
     },
+    /// Numbers.
+    Metrics,
     /// What was done.
     Done,
     /// All of it, as JSON.
@@ -186,6 +188,7 @@ impl View {
                 String::new()
             }
             Self::Done => format!("{}\n", answer["done"].as_str().unwrap_or("done")),
+            Self::Metrics => answer["metrics"].as_str().unwrap_or_default().to_owned(),
             Self::Raw => format!("{answer:#}\n"),
         })
     }

@@ -16,6 +16,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> Value {
         "attributeSets": snapshot.attribute_sets,
         "routesRefused": snapshot.routes_refused,
         "peers": snapshot.peers,
+        "collectors": snapshot.collectors,
         "routes": snapshot.rib.iter().map(entry).collect::<Vec<_>>(),
     })
 }

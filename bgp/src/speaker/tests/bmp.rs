@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
@@ -12,8 +12,8 @@ use crate::{
     wire::{Notification, next_frame, update::Parts},
 };
 
-fn collector() -> SocketAddr {
-    "192.0.2.9:1790".parse().unwrap()
+fn collector() -> &'static str {
+    "192.0.2.9:1790"
 }
 
 /// Speaker 0 announces, speaker 1 is watched; its policy refuses 10.9.0.0/16.
@@ -69,6 +69,8 @@ fn tell(message: &[u8]) -> String {
         (3, 0) => "loc-rib".to_owned(),
         (0, 0) => format!("10.0.0.{} pre", header[25]),
         (0, 0x40) => format!("10.0.0.{} post", header[25]),
+        (0, 0x10) => format!("10.0.0.{} out pre", header[25]),
+        (0, 0x50) => format!("10.0.0.{} out post", header[25]),
         other => panic!("{other:?}"),
     };
     let text = match head[5] {
@@ -258,4 +260,103 @@ fn who_is_too_slow_begins_anew() {
     let end = tell(messages.last().unwrap());
     assert!(end.contains("end of"), "{end}");
     assert!(messages.len() > 500, "{}", messages.len());
+}
+
+/// Speaker 1 passes on to 2 what it hears from 0; its export policy refuses 10.9.0.0/16 and prefers nothing.
+fn passing_on() -> Lab {
+    let mut configs = super::lab::mesh_configs(&[1, 2, 3], &[(0, 1), (1, 2)]);
+    configs[1].peers[1].export = no_nine();
+    let mut collector = Collector::new(collector(), "r1");
+    collector.views = crate::bmp::Views::NONE;
+    assert!(collector.views.add("adj-rib-out-pre") && collector.views.add("adj-rib-out-post"));
+    assert!(!collector.views.add("adj-rib-out"));
+    configs[1].collectors.push(collector);
+    Lab::new(configs)
+}
+
+fn no_nine() -> Policy {
+    let stops = Rule::new(Action::Reject).with_prefix(PrefixOperator::Equal, prefix("10.9.0.0/16"));
+    let filter = Filter { name: "stops".into(), rules: vec![stops] };
+    Policy { filters: vec![filter.into()], default: Action::Accept }
+}
+
+#[test]
+fn a_collector_hears_what_peers_are_told() {
+    let mut lab = passing_on();
+    lab.originate(0, "10.1.0.0/16");
+    lab.originate(0, "10.9.0.0/16");
+    lab.run(5);
+    connect(&mut lab);
+    check(&mut lab, &expect![[r#"
+        initiation Voile 0.1.0....r1
+        10.0.0.1 pre: up, AS 2 and 1
+        10.0.0.3 pre: up, AS 2 and 3
+        10.0.0.3 out pre: +10.1.0.0/16 +10.9.0.0/16 [1]
+        10.0.0.3 out post: +10.1.0.0/16 [2 1]
+        10.0.0.1 out pre: end of ipv4
+        10.0.0.1 out post: end of ipv4
+        10.0.0.3 out pre: end of ipv4
+        10.0.0.3 out post: end of ipv4
+    "#]]);
+    // What changes, also back and forth.
+    lab.originate(0, "10.2.0.0/16");
+    lab.withdraw(0, "10.1.0.0/16");
+    lab.run(1);
+    check(&mut lab, &expect![[r#"
+        10.0.0.1 out pre: -10.1.0.0/16 -10.2.0.0/16
+        10.0.0.3 out pre: -10.1.0.0/16
+        10.0.0.1 out post: -10.1.0.0/16 -10.2.0.0/16
+        10.0.0.3 out post: -10.1.0.0/16
+        10.0.0.3 out pre: +10.2.0.0/16 [1]
+        10.0.0.3 out post: +10.2.0.0/16 [2 1]
+    "#]]);
+    // The policy lets everything out now.
+    let mut open = lab.speaker(1).config().clone();
+    open.peers[1].export = Policy::accept();
+    let now = lab.now;
+    lab.speaker(1).configure(open, now);
+    lab.run(5);
+    check(&mut lab, &expect![[r#"
+        10.0.0.3 out pre: +10.9.0.0/16 +10.2.0.0/16 [1]
+        10.0.0.3 out post: +10.9.0.0/16 +10.2.0.0/16 [2 1]
+        10.0.0.3 out pre: end of ipv4
+        10.0.0.3 out post: end of ipv4
+    "#]]);
+    // A peer that comes later is walked through the table.
+    lab.speaker(2).operate("r1", &PeerAction::reset(""), now).unwrap();
+    lab.run(10);
+    check(&mut lab, &expect![[r#"
+        10.0.0.3 pre: down 3: 6/9 hard reset (6/4 administrative reset)
+        10.0.0.3 pre: up, AS 2 and 3
+        10.0.0.3 out pre: +10.9.0.0/16 +10.2.0.0/16 [1]
+        10.0.0.3 out post: +10.9.0.0/16 +10.2.0.0/16 [2 1]
+        10.0.0.3 out pre: end of ipv4
+        10.0.0.3 out post: end of ipv4
+    "#]]);
+}
+
+#[test]
+fn a_collector_that_takes_nothing_costs_little() {
+    let mut lab = watched();
+    lab.run(5);
+    connect(&mut lab);
+    // It never asks. Sessions come and go, and so do more prefixes than may wait.
+    for _ in 0..2100 {
+        let now = lab.now;
+        lab.speaker(0).operate("r1", &PeerAction::reset(""), now).unwrap();
+        lab.run(2);
+    }
+    let waiting = |lab: &mut Lab| lab.speaker(1).snapshot(false).collectors[0].waiting;
+    for number in 0..(1_u32 << 19) + 10 {
+        let prefix = crate::Prefix::new(std::net::Ipv4Addr::from(number << 8).into(), 24).unwrap();
+        lab.speaker(1).originate(prefix, crate::LocalRoute::default());
+        if number % 10_000 == 0 {
+            while lab.speaker(1).poll_output().is_some() {}
+            assert!(waiting(&mut lab) <= 1 << 19);
+        }
+    }
+    while lab.speaker(1).poll_output().is_some() {}
+    assert_eq!(waiting(&mut lab), 0, "nothing is kept for one that is cut off");
+    let now = lab.now;
+    assert_eq!(lab.speaker(1).bmp_take(collector(), 1000, now), Taken::TooSlow);
 }

@@ -1,6 +1,6 @@
 //! `[[bmp]]`: collectors of BMP.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use bgp::{
     SpeakerConfig,
@@ -10,24 +10,16 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::problem::Problems;
-use crate::fields::{Seconds, Text};
+use crate::fields::Seconds;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct BmpSection {
-    address: Spanned<Text<SocketAddr>>,
-    monitor: Option<Spanned<Vec<Monitored>>>,
+    address: Spanned<String>,
+    monitor: Option<Spanned<Vec<String>>>,
     statistics: Option<Seconds>,
     retry: Option<Spanned<Seconds>>,
     name: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Monitored {
-    AdjRibInPre,
-    AdjRibInPost,
-    LocRib,
 }
 
 pub(super) fn collectors(
@@ -38,19 +30,24 @@ pub(super) fn collectors(
     let mut taken = BTreeSet::new();
     let mut collectors = Vec::new();
     for section in sections {
-        let (place, address) = (section.address.span(), section.address.get_ref().0);
-        if !taken.insert(address) {
+        let (place, address) = (section.address.span(), section.address.get_ref().clone());
+        if let Err(what) = Collector::check_address(&address) {
+            problems.add(&place, "bmp, address", what);
+        }
+        if !taken.insert(address.clone()) {
             problems.add(&place, "bmp, address", format!("{address} is a collector already"));
         }
         let name = section.name.unwrap_or_else(|| speaker.router_id.to_string());
         let mut collector = Collector::new(address, name);
         if let Some(monitor) = &section.monitor {
-            let wanted = |view| monitor.get_ref().contains(&view);
-            collector.views = Views {
-                pre_policy: wanted(Monitored::AdjRibInPre),
-                post_policy: wanted(Monitored::AdjRibInPost),
-                loc_rib: wanted(Monitored::LocRib),
-            };
+            collector.views = Views::NONE;
+            for name in monitor.get_ref() {
+                if !collector.views.add(name) {
+                    let known = Views::NAMES.join(", ");
+                    let what = format!("there is no table '{name}'; there are {known}");
+                    problems.add(&monitor.span(), "bmp, monitor", what);
+                }
+            }
             if monitor.get_ref().is_empty() {
                 let what = "nothing is monitored; leave the field out for everything";
                 problems.add(&monitor.span(), "bmp, monitor", what);
