@@ -55,7 +55,7 @@ impl From<&TableRoute> for TableRouteReport {
             announcements: announcements
                 .map(|each| announcement(each, accepted(each.path)))
                 .collect(),
-            kernel: route.fib.as_ref().map(kernel),
+            kernel: route.fib.as_ref().map(|fib| kernel(fib, route.paths.first())),
         }
     }
 }

@@ -281,10 +281,7 @@ mod tests {
     fn answer() -> Value {
         let counters =
             json!({"opens": 1, "updates": 2, "notifications": 0, "keepalives": 3, "refreshes": 0});
-        json!({
-            "as": 65001, "routerId": "10.0.0.1", "uptimeSeconds": 90_061, "restarting": false,
-            "peers": [
-                { "name": "leaf1", "address": "10.0.0.2", "as": 65002, "type": "eBGP",
+        let leaf1 = json!({ "name": "leaf1", "address": "10.0.0.2", "as": 65002, "type": "eBGP",
                   "state": "Established", "sinceSeconds": 61, "lastError": "nothing listens on 10.0.0.2:179",
                   "families": ["ipv4"], "stale": [], "bfd": "Up", "gracefulRestart": true,
                   "flaps": 2, "losses": {"hold_timer": 1, "bfd": 1}, "nearLimit": true, "maxPrefixes": 4,
@@ -293,7 +290,11 @@ mod tests {
                   "prefixes": {"ipv4": {"received": 3, "accepted": 1, "stale": 1, "advertised": 3}},
                   "treatedAsWithdraw": 0, "discardedAttributes": 0, "ignoredRoutes": 0,
                   "history": [{ "secondsAgo": 61, "from": "Connect", "to": "Active",
-                      "cause": "nothing listens on 10.0.0.2:179", "times": 7 }] },
+                      "cause": "nothing listens on 10.0.0.2:179", "times": 7 }] });
+        json!({
+            "as": 65001, "routerId": "10.0.0.1", "uptimeSeconds": 90_061, "restarting": false,
+            "peers": [
+                leaf1,
                 { "name": "leaf2", "address": "10.0.0.3", "as": 65003, "state": "Idle",
                   "sinceSeconds": 3, "lastError": "peer is AS 65009, configured 65003" },
             ],

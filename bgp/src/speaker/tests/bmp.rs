@@ -287,7 +287,9 @@ fn a_collector_hears_what_peers_are_told() {
     lab.originate(0, "10.9.0.0/16");
     lab.run(5);
     connect(&mut lab);
-    check(&mut lab, &expect![[r#"
+    check(
+        &mut lab,
+        &expect![[r#"
         initiation Voile 0.1.0....r1
         10.0.0.1 pre: up, AS 2 and 1
         10.0.0.3 pre: up, AS 2 and 3
@@ -297,42 +299,52 @@ fn a_collector_hears_what_peers_are_told() {
         10.0.0.1 out post: end of ipv4
         10.0.0.3 out pre: end of ipv4
         10.0.0.3 out post: end of ipv4
-    "#]]);
+    "#]],
+    );
     // What changes, also back and forth.
     lab.originate(0, "10.2.0.0/16");
     lab.withdraw(0, "10.1.0.0/16");
     lab.run(1);
-    check(&mut lab, &expect![[r#"
+    check(
+        &mut lab,
+        &expect![[r#"
         10.0.0.1 out pre: -10.1.0.0/16 -10.2.0.0/16
         10.0.0.3 out pre: -10.1.0.0/16
         10.0.0.1 out post: -10.1.0.0/16 -10.2.0.0/16
         10.0.0.3 out post: -10.1.0.0/16
         10.0.0.3 out pre: +10.2.0.0/16 [1]
         10.0.0.3 out post: +10.2.0.0/16 [2 1]
-    "#]]);
+    "#]],
+    );
     // The policy lets everything out now.
     let mut open = lab.speaker(1).config().clone();
     open.peers[1].export = Policy::accept();
     let now = lab.now;
     lab.speaker(1).configure(open, now);
     lab.run(5);
-    check(&mut lab, &expect![[r#"
+    check(
+        &mut lab,
+        &expect![[r#"
         10.0.0.3 out pre: +10.9.0.0/16 +10.2.0.0/16 [1]
         10.0.0.3 out post: +10.9.0.0/16 +10.2.0.0/16 [2 1]
         10.0.0.3 out pre: end of ipv4
         10.0.0.3 out post: end of ipv4
-    "#]]);
+    "#]],
+    );
     // A peer that comes later is walked through the table.
     lab.speaker(2).operate("r1", &PeerAction::reset(""), now).unwrap();
     lab.run(10);
-    check(&mut lab, &expect![[r#"
+    check(
+        &mut lab,
+        &expect![[r#"
         10.0.0.3 pre: down 3: 6/9 hard reset (6/4 administrative reset)
         10.0.0.3 pre: up, AS 2 and 3
         10.0.0.3 out pre: +10.9.0.0/16 +10.2.0.0/16 [1]
         10.0.0.3 out post: +10.9.0.0/16 +10.2.0.0/16 [2 1]
         10.0.0.3 out pre: end of ipv4
         10.0.0.3 out post: end of ipv4
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
