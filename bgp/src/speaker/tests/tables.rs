@@ -74,9 +74,9 @@ fn tables_show_both_sides_of_policy() {
     "#]].assert_eq(&show(Table::AdjIn, PolicySide::Post, Some("10.0.0.1")));
     expect![[r#"
         10.2.0.0/16 from r0: Best(OnlyPath), Changed("rule 2 of filter in"), preference Some(Some(50))
-        10.2.0.0/16 kernel Told([FibNextHop { address: 10.0.0.1, interface: None }])
+        10.2.0.0/16 kernel Told(Via([FibNextHop { address: 10.0.0.1, interface: None }]))
         10.3.0.0/16 from r0: Best(OnlyPath), Changed("rule 2 of filter in"), preference Some(Some(50))
-        10.3.0.0/16 kernel Told([FibNextHop { address: 10.0.0.1, interface: None }])
+        10.3.0.0/16 kernel Told(Via([FibNextHop { address: 10.0.0.1, interface: None }]))
     "#]].assert_eq(&show(Table::Loc, PolicySide::Post, None));
     expect![[r#"
         10.3.0.0/16 from r0: Best(OnlyPath), Changed("rule 2 of filter in"), preference Some(Some(50))
