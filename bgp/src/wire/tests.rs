@@ -176,3 +176,24 @@ proptest! {
         }
     }
 }
+
+/// RFC 4760 §5: as many octets as the length needs, and all of them count.
+#[test]
+fn prefixes_of_every_length_both_ways() {
+    for family in Family::ALL {
+        let (ones, longest): (std::net::IpAddr, u8) = match family {
+            Family::Ipv4 => ([0xff; 4].into(), 32),
+            Family::Ipv6 => ([0xff; 16].into(), 128),
+        };
+        for length in 0..=longest {
+            let item = Item { prefix: Prefix::new(ones, length).unwrap(), path_id: 0 };
+            let mut out = BytesMut::new();
+            encode_prefix(&item, false, &mut out);
+            assert_eq!(out.len(), 1 + usize::from(length.div_ceil(8)), "{}", item.prefix);
+            let bits: u32 = out[1..].iter().map(|octet| octet.count_ones()).sum();
+            assert_eq!((out[0], bits), (length, u32::from(length)));
+            let read: Vec<Item> = Nlri::check(family, false, &out).unwrap().iter().collect();
+            assert_eq!(read, [item]);
+        }
+    }
+}

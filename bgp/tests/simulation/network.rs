@@ -122,6 +122,8 @@ pub(crate) struct Network {
     /// What TCP sends again when the wire is back.
     held: Vec<(usize, usize, Packet)>,
     touched: BTreeSet<usize>,
+    /// UPDATE messages on their way or arrived.
+    updates: u64,
     dice: Dice,
 }
 
@@ -160,6 +162,7 @@ impl Network {
             side: vec![0; topology.nodes()],
             held: Vec::new(),
             touched: BTreeSet::new(),
+            updates: 0,
             dice: Dice::new(seed ^ 0x5eed),
         };
         for node in 0..topology.nodes() {
@@ -459,6 +462,8 @@ impl Network {
         let Some(to) = self.nodes[node].ends.get(&connection).copied() else { return };
         let from = (node, self.nodes[node].life, connection);
         if !messages.is_empty() {
+            let is_update = |message: &&Bytes| message.get(18) == Some(&2);
+            self.updates += u64::try_from(messages.iter().filter(is_update).count()).unwrap();
             let bytes = Bytes::from(messages.concat());
             self.send(node, to.0, Packet::Data { to, from, bytes });
         }
@@ -519,16 +524,21 @@ impl Network {
         text
     }
 
-    /// Runs until everybody has what it should, and a little longer; nobody may hold anything stale then.
+    /// Runs until everybody has what it should, and a little longer: then nobody has anything to say any more.
     pub(crate) fn converge(&mut self, story: &str) {
         let deadline = self.now + Duration::from_secs(300);
         while let Some(difference) = self.difference() {
             assert!(self.now < deadline, "{story}: not converged after 300 s: {difference}");
             self.run_for(Duration::from_secs(1));
         }
+        // As long as restarts and stale routes may take.
+        self.run_for(Duration::from_secs(30));
+        let before = self.updates;
         self.run_for(Duration::from_secs(10));
         if let Some(difference) = self.difference() {
             unreachable!("{story}: converged, and then no more: {difference}");
         }
+        let said = self.updates - before;
+        assert_eq!(said, 0, "{story}: the same routes again and again");
     }
 }

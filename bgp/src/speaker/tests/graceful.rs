@@ -3,7 +3,7 @@ use std::time::Duration;
 use expect_test::expect;
 
 use super::lab::{Lab, config, peer};
-use crate::{Shutdown, SpeakerConfig, State};
+use crate::{Families, Shutdown, SpeakerConfig, State};
 
 fn restarting(asn: u32, neighbour: u32) -> SpeakerConfig {
     let mut config = SpeakerConfig { restarting: true, ..config(0, asn) };
@@ -68,29 +68,59 @@ fn no_route_is_lost_while_a_large_table_comes_back() {
     assert!(lab.complete[0]);
 }
 
+/// Of both families.
 #[test]
 fn stale_routes_end_with_the_restart_time() {
-    let mut lab = Lab::pair(1, 2);
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        let own = if peer.name == "r1" { "fd00::1" } else { "fd00::2" };
+        peer.next_hop_ipv6 = own.parse().ok();
+        peer.families = Families::BOTH;
+    });
     lab.originate(0, "10.1.0.0/16");
+    lab.originate(0, "fd01::/64");
     lab.run(5);
     lab.kill(0);
     lab.run(118);
-    assert_eq!(lab.fibs[1].len(), 1);
+    assert_eq!(lab.fibs[1].len(), 2);
     lab.run(5);
-    assert_eq!(lab.fibs[1].len(), 0);
+    assert_eq!(lab.fib(1), "");
 }
 
-#[test]
-fn forwarding_not_preserved_flushes_at_once() {
-    let mut lab = Lab::pair(1, 2);
+/// r0 dies and comes back as told; stops in the moment when r1 has the session, before the first word about routes.
+fn back(config: SpeakerConfig) -> Lab {
+    let mut lab = Lab::pair_with(1, 2, |peer| peer.passive = peer.name == "r0");
     lab.originate(0, "10.1.0.0/16");
     lab.run(5);
     lab.kill(0);
-    let fresh = SpeakerConfig { restarting: false, ..restarting(1, 2) };
-    lab.start(0, fresh);
-    lab.run(10);
-    assert_eq!(lab.state(1, 0), State::Established);
-    assert_eq!(lab.fibs[1].len(), 0);
+    lab.run(1);
+    assert_eq!((lab.fibs[1].len(), lab.state(1, 0)), (1, State::Active));
+    lab.start(0, config);
+    for _ in 0..20_000 {
+        if lab.state(1, 0) == State::Established {
+            return lab;
+        }
+        lab.run_for(Duration::from_millis(1));
+    }
+    unreachable!("r0 does not come back: {}", lab.tell());
+}
+
+/// Not only with End-of-RIB (RFC 4724 §4.2).
+#[test]
+fn forwarding_not_preserved_flushes_at_once() {
+    let lab = back(SpeakerConfig { restarting: false, ..restarting(1, 2) });
+    assert_eq!(lab.fib(1), "");
+    let lab = back(restarting(1, 2));
+    assert_eq!(lab.fibs[1].len(), 1);
+}
+
+/// RFC 4724 §4.2: what was stale already does not outlive a second loss.
+#[test]
+fn a_second_restart_before_end_of_rib_ends_what_was_stale() {
+    let mut lab = back(restarting(1, 2));
+    assert_eq!(lab.fibs[1].len(), 1);
+    lab.kill(0);
+    lab.run_for(Duration::from_millis(5));
+    assert_eq!(lab.fib(1), "");
 }
 
 #[test]

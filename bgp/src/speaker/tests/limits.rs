@@ -134,3 +134,14 @@ fn only_an_answer_to_the_limit_ends_the_wait() {
     lab.run(10);
     assert_eq!(lab.fibs[0].len(), 5);
 }
+
+/// RFC 8654 §4: only if both sides said that they can read them.
+#[test]
+fn long_messages_go_only_to_whoever_takes_them() {
+    let mut lab = Lab::pair_with(1, 2, |peer| peer.extended_message = peer.name == "r1");
+    for number in 0..2000_u32 {
+        lab.originate(0, &format!("10.{}.{}.0/24", number / 256, number % 256));
+    }
+    lab.run(5);
+    assert_eq!((lab.state(1, 0), lab.fibs[1].len()), (State::Established, 2000));
+}

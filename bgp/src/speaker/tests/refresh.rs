@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::lab::Lab;
 use crate::{
-    types::Family,
+    types::{Families, Family},
     wire::{Refresh, encode_route_refresh},
 };
 
@@ -25,6 +25,31 @@ fn a_refresh_sweeps_what_is_not_repeated() {
     assert_eq!(lab.fibs[0].len(), 2);
     assert!(lab.speaker(0).snapshot(true).rib.iter().all(|entry| !entry.paths[0].stale));
     assert_eq!((lab.peer(0, 1).received.refreshes, lab.peer(1, 0).received.refreshes), (4, 1));
+}
+
+/// RFC 2918 §4: of every family that is exchanged.
+#[test]
+fn a_refresh_repeats_both_families() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        let own = if peer.name == "r1" { "fd00::1" } else { "fd00::2" };
+        peer.next_hop_ipv6 = own.parse().ok();
+        peer.families = Families::BOTH;
+    });
+    lab.originate(1, "10.1.0.0/16");
+    lab.originate(1, "fd01::/64");
+    lab.run(5);
+    let stale = |lab: &mut Lab| {
+        let rib = lab.speaker(0).snapshot(true).rib;
+        rib.iter().map(|entry| entry.paths[0].stale).collect::<Vec<_>>()
+    };
+    for family in Family::ALL {
+        lab.inject(0, &encode_route_refresh(family, Refresh::Begin));
+    }
+    assert_eq!(stale(&mut lab), [true, true]);
+    let now = lab.now;
+    assert!(lab.speaker(0).request_refresh("r1", now));
+    lab.run(1);
+    assert_eq!(stale(&mut lab), [false, false]);
 }
 
 #[test]

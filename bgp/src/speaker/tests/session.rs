@@ -46,6 +46,36 @@ fn hold_timer_expiry_notifies_then_retries() {
     ));
 }
 
+/// RFC 4271 §8.2.2, event 27: an UPDATE is a sign of life.
+#[test]
+fn updates_alone_keep_a_session_alive() {
+    let mut lab = Lab::pair(65001, 65001);
+    lab.run(1);
+    lab.cut(0, 1);
+    let end_of_rib = [&[0xff; 16][..], &[0, 23, 2, 0, 0, 0, 0]].concat();
+    for _ in 0..5 {
+        lab.run(60);
+        assert_eq!(lab.state(0, 1), State::Established);
+        lab.inject(0, &end_of_rib);
+    }
+    lab.run(89);
+    assert_eq!(lab.state(0, 1), State::Established);
+    lab.run(2);
+    assert_ne!(lab.state(0, 1), State::Established);
+}
+
+/// RFC 4271 §4.2: of both the smaller one.
+#[test]
+fn the_smaller_hold_time_counts() {
+    let mut lab = Lab::pair_with(65001, 65002, |peer| {
+        peer.hold_time = if peer.name == "r0" { 30 } else { 60 };
+    });
+    lab.run(5);
+    for (index, other) in [(0, 1), (1, 0)] {
+        assert_eq!(lab.peer(index, other).hold_time, Some(Duration::from_secs(30)));
+    }
+}
+
 #[test]
 fn hold_time_zero_means_no_timers() {
     let mut lab = Lab::pair_with(65001, 65001, |peer| peer.hold_time = 0);
