@@ -416,7 +416,7 @@ impl Rib {
     fn count_uses(&mut self, before: Option<WayId>, after: Option<WayId>) {
         let Self { ways, sources, .. } = self;
         for (way, begins) in [(before, false), (after, true)] {
-            let blackhole = ways.route(way) == FibRoute::Blackhole;
+            let blackhole = ways.is_blackhole(way);
             let users = ways.sources(way).iter();
             users.for_each(|source| sources.count_use(*source, blackhole, begins));
         }

@@ -86,6 +86,11 @@ impl Ways {
         self.get(id).map_or(&[], |way| &way.sources)
     }
 
+    /// Says whether packets are dropped.
+    pub(super) fn is_blackhole(&self, id: Option<WayId>) -> bool {
+        self.get(id).is_some_and(|way| way.route == FibRoute::Blackhole)
+    }
+
     /// Says whether packets go the same way, whoever says so.
     pub(super) fn leads_alike(&self, one: Option<WayId>, other: Option<WayId>) -> bool {
         let route = |id| self.get(id).map(|way| &way.route);
