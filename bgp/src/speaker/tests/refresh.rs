@@ -47,7 +47,7 @@ fn a_refresh_repeats_both_families() {
     }
     assert_eq!(stale(&mut lab), [true, true]);
     let now = lab.now;
-    assert!(lab.speaker(0).request_refresh("r1", now));
+    lab.speaker(0).operate("r1", &crate::PeerAction::RefreshIn, now).unwrap();
     lab.run(1);
     assert_eq!(stale(&mut lab), [false, false]);
 }
