@@ -167,6 +167,15 @@ fn decoded(context: Context, text: &str) -> PathAttributes {
     decode(&bytes(text), context).unwrap().attributes
 }
 
+/// RFC 7606 §3 g, RFC 4271 §5: of two the first, of what is neither known nor transitive nothing.
+#[test]
+fn the_first_of_two_counts_and_what_is_not_transitive_goes_no_further() {
+    let once = decoded(INTERNAL, &with(""));
+    assert_eq!(decoded(INTERNAL, &with("400101 02 400504 00000007")), once);
+    assert_eq!(decoded(INTERNAL, &with("80fe02 abcd")), once);
+    assert_eq!(decoded(INTERNAL, &with("c0fe02 abcd")).unknown.len(), 1);
+}
+
 #[test]
 fn four_octet_numbers_come_through_an_old_speaker() {
     // RFC 6793 §4.2.3: AS_PATH 1 23456 23456, AS4_PATH 70000 70001.
