@@ -48,6 +48,7 @@ const WATCHED: &str = r#"install-routes = true
 
 [[bmp]]
 address = "10.0.0.3:1790"
+monitor = ["adj-rib-in-pre", "adj-rib-in-post", "loc-rib", "adj-rib-out-pre", "adj-rib-out-post"]
 retry = 0.2
 name = "watched"
 
@@ -185,6 +186,8 @@ fn collectors_and_dumps_say_what_the_table_holds() {
             "Type: Statistics Report",
             "Type: Peer Down Notification",
             "Type: Termination Message",
+            "Flags: 0x10, Adj-RIB-Out",
+            "Flags: 0x50, Post-policy, Adj-RIB-Out",
             "10.1.0.0/16",
             "10.9.0.0/16",
             "fd01::/48",

@@ -95,8 +95,8 @@ fn commands_show_refresh_and_reset() {
 
     for (words, complaint) in [
         (&["show", "peer", "r9"][..], "there is no peer 'r9'; see `voile-bgpd show peers`"),
-        (&["refresh", "r9"], "no session with 'r9' that could be refreshed"),
-        (&["reset", "r9"], "there is no peer 'r9'; see `show peers`"),
+        (&["refresh", "r9"], "there is no peer 'r9'; see `voile-bgpd show peers`"),
+        (&["reset", "r9"], "there is no peer 'r9'; see `voile-bgpd show peers`"),
         (&["show", "routes", "192.0.2.0/24"], "nothing within 192.0.2.0/24 is in the table"),
         (&["show", "route", "192.0.2.0/24"], "there is no path to 192.0.2.0/24"),
     ] {
