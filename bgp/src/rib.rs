@@ -197,7 +197,9 @@ impl Rib {
 
     /// Asks for the memory that looking for these prefixes will need.
     pub(crate) fn prefetch(&self, items: impl Iterator<Item = Item>) {
-        items.for_each(|item| self.index.prefetch(hash(&self.hasher, &item.prefix)));
+        // Of a long message the rest has its turn when it is looked up.
+        let first = items.take(TOGETHER);
+        first.for_each(|item| self.index.prefetch(hash(&self.hasher, &item.prefix)));
     }
 
     /// Takes some prefixes and begins to look for all of them at once: the waits for memory overlap. Says whether there were
@@ -300,13 +302,16 @@ impl Rib {
     }
 
     fn remove_in(&mut self, id: SlotId, key: PathKey) {
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(removed) = slot.remove(key) else { return };
         let prefix = slot.prefix;
+        if !slot.is_dirty() {
+            slot.set_dirty(true);
+            self.dirty.push_back(id);
+        }
         self.tally(prefix.family(), &removed, false);
         self.dropped = self.dropped.saturating_add(1);
         self.note_path(key, prefix);
-        self.mark(id);
     }
 
     fn has_path_of(&self, id: SlotId, source: PeerId) -> bool {
@@ -354,14 +359,9 @@ impl Rib {
         !self.dirty.is_empty() || self.recheck.is_some() || self.is_walking()
     }
 
-    /// Takes up to `limit` slots whose paths changed.
+    /// Takes up to `limit` slots whose paths changed; [`Rib::update`] is next for each.
     pub(crate) fn take_dirty(&mut self, limit: usize) -> Vec<SlotId> {
         let taken: Vec<SlotId> = self.dirty.drain(..self.dirty.len().min(limit)).collect();
-        for id in &taken {
-            if let Some(slot) = self.slot_mut(*id) {
-                slot.set_dirty(false);
-            }
-        }
         match self.recheck {
             // Not together: no slot is to be twice in one batch.
             Some(next) if taken.is_empty() => {
@@ -400,6 +400,7 @@ impl Rib {
             }
         };
         let Some(slot) = self.slot_mut(id) else { return Outcome::default() };
+        slot.set_dirty(false);
         let chosen = slot.choose(best);
         let before = std::mem::replace(&mut slot.fib, fib);
         let prefix = slot.prefix;

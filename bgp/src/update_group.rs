@@ -2,11 +2,12 @@
 //! shared log.
 //!
 //! The first members of a group share one walk through the table. Whoever joins later walks alone, at its own pace, and
-//! hears of changes through the log meanwhile; so does a member that lags too far behind. Nothing is buffered without
-//! bound.
+//! hears of changes through the log meanwhile. A member that lags too far behind leaves the log until it has caught up (see
+//! `behind`). Nothing is buffered without bound.
 
 mod announced;
 mod batch;
+mod behind;
 mod export;
 mod exports;
 mod log;
@@ -26,8 +27,9 @@ use bytes::Bytes;
 use self::{
     announced::{Announced, Told},
     batch::{Batch, audience_without},
+    behind::Behind,
     log::{Audience, Log, Segment, Writer},
-    member::{Member, Sweep, contents, withdrawn},
+    member::{Forgotten, Member, Sweep, withdrawn},
 };
 pub(crate) use self::{
     export::{GroupKey, Sender, Withheld, judge, outgoing},
@@ -93,7 +95,7 @@ struct Joiner {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heritage {
     /// What it may have.
-    items: BTreeSet<Item>,
+    items: Forgotten,
     /// Markers of a refresh that it did not get yet.
     begins: Vec<Segment>,
     /// Families whose end of the refresh is to be marked.
@@ -113,6 +115,8 @@ pub(crate) struct UpdateGroup {
     pub(crate) key: Arc<GroupKey>,
     limits: Limits,
     members: BTreeMap<PeerId, Member>,
+    /// Those of them that left the log.
+    stragglers: BTreeSet<PeerId>,
     joiners: Vec<Joiner>,
     log: Log,
     announced: Announced,
@@ -128,6 +132,7 @@ impl UpdateGroup {
             key: Arc::new(key),
             limits,
             members: BTreeMap::new(),
+            stragglers: BTreeSet::new(),
             joiners: Vec::new(),
             log: Log::default(),
             announced: Announced::default(),
@@ -172,7 +177,7 @@ impl UpdateGroup {
         batch.write(&self.packer(), &mut writer, |_| true);
         let Some(joiner) = self.joiners.get_mut(place) else { return false };
         // Withdrawn before it becomes a member, it must be told so.
-        joiner.had.items.extend(items);
+        items.iter().for_each(|item| joiner.had.items.push(item));
         joiner.early.extend(writer.finish());
         !joiner.early.is_empty()
     }
@@ -195,6 +200,7 @@ impl UpdateGroup {
 
     pub(crate) fn leave(&mut self, peer: PeerId) {
         self.members.remove(&peer);
+        self.stragglers.remove(&peer);
         self.joiners.retain(|joiner| joiner.peer != peer);
         self.trim();
     }
@@ -254,19 +260,21 @@ impl UpdateGroup {
         for id in rib.all() {
             let Some(prefix) = rib.prefix(id) else { continue };
             let told = self.announced.get(id).filter(|told| told.source != peer);
-            items.extend(told.map(|told| Item { prefix, path_id: told.path_id }));
+            told.for_each(|told| items.push(&Item { prefix, path_id: told.path_id }));
         }
         let (begins, refresh) = member.open_refresh();
         Heritage { items, begins, refresh }
     }
 
     /// Lists what was withdrawn without the member having heard of it.
-    fn forgotten(&self, peer: PeerId, member: &Member) -> BTreeSet<Item> {
+    fn forgotten(&self, peer: PeerId, member: &Member) -> Forgotten {
         let rest = (member.cursor..self.log.end()).filter_map(|number| self.log.get(number));
-        let rest = member.private.iter().chain(rest);
+        let missed = member.behind.iter().flat_map(Behind::missed);
+        let rest = member.private.iter().chain(rest).chain(missed);
         let rest = rest.filter(|segment| segment.audience.includes(peer));
         let mut items = member.leftovers.clone();
-        items.extend(rest.flat_map(|segment| withdrawn(segment, self.key.add_path)));
+        let gone = rest.flat_map(|segment| withdrawn(segment, self.key.add_path));
+        gone.for_each(|item| items.push(&item));
         items
     }
 
@@ -286,6 +294,10 @@ impl UpdateGroup {
         if !self.members.is_empty() {
             let changed = if self.wants_all_paths() { changes.paths } else { changes.chosen };
             self.apply(changed.iter().copied(), table);
+            if !changed.is_empty() {
+                // Nothing is written for them.
+                ready.extend(&self.stragglers);
+            }
         } else if changes.complete && !self.joiners.is_empty() {
             self.announced.clear();
             self.walk = Some(0);
@@ -306,7 +318,7 @@ impl UpdateGroup {
         }
         if written {
             ready.extend(self.members.keys());
-            self.rescue(table.rib);
+            self.rescue();
         }
     }
 
@@ -319,7 +331,7 @@ impl UpdateGroup {
         for Joiner { peer, had, early } in joiners {
             let Heritage { items: leftovers, begins, refresh } = had;
             let private = early.into_iter().chain(begins).collect();
-            let mut member = Member { private, cursor, sweep: None, leftovers };
+            let mut member = Member { private, cursor, sweep: None, behind: None, leftovers };
             if late {
                 let end_of_rib = families;
                 let sweep =
@@ -348,12 +360,14 @@ impl UpdateGroup {
         let leftovers: Vec<_> = self
             .members
             .iter_mut()
+            // The others do not read the log.
+            .filter(|(_, member)| member.behind.is_none())
             .map(|(peer, member)| (*peer, std::mem::take(&mut member.leftovers)))
             .collect();
         let packer = self.packer();
         for (peer, items) in leftovers {
-            let gone: Vec<Item> =
-                items.into_iter().filter(|item| !self.is_told(peer, item, table.rib)).collect();
+            let told = |item: &Item| self.is_told(peer, item, table.rib);
+            let gone: Vec<Item> = items.iter().filter(|item| !told(item)).collect();
             withdraw(&packer, &gone, Audience::Only(peer), self.log.writer());
         }
         // Those who were rescued meanwhile have not seen everything: theirs comes after their own walk.
@@ -388,8 +402,16 @@ impl UpdateGroup {
     }
 
     /// Returns who must not hear of a path: its source, if that is one of us.
-    fn exclude(&self, source: PeerId) -> PeerId {
-        if self.members.contains_key(&source) { source } else { PeerId::LOCAL }
+    fn exclude(&self, source: PeerId, batch: &mut Batch<'_>) -> PeerId {
+        // Neighbouring slots mostly share their source.
+        if let Some((known, exclude)) = batch.excluded
+            && known == source
+        {
+            return exclude;
+        }
+        let exclude = if self.members.contains_key(&source) { source } else { PeerId::LOCAL };
+        batch.excluded = Some((source, exclude));
+        exclude
     }
 
     fn apply(&mut self, changed: impl Iterator<Item = SlotId>, table: Table<'_>) {
@@ -401,9 +423,9 @@ impl UpdateGroup {
                 continue;
             }
             if key.add_path.contains(prefix.family()) {
-                self.apply_all_paths(id, &mut batch, table);
+                self.apply_all_paths(id, prefix, &mut batch, table);
             } else {
-                self.apply_chosen(id, &mut batch, table);
+                self.apply_chosen(id, prefix, &mut batch, table);
             }
         }
         let packer = self.packer();
@@ -411,45 +433,61 @@ impl UpdateGroup {
         let refused = batch.write(&packer, writer, |audience| has_audience(members, audience));
         for id in refused {
             let Some(family) = table.rib.prefix(id).map(|prefix| prefix.family()) else { continue };
-            self.announced.set_plain(id, family, None);
+            self.announced.replace(id, family, None);
             self.announced.set_many(id, family, Vec::new());
         }
     }
 
-    fn apply_chosen(&mut self, id: SlotId, batch: &mut Batch<'_>, table: Table<'_>) {
-        let Some(prefix) = table.rib.prefix(id) else { return };
-        let before = self.announced.get(id).next();
+    fn apply_chosen(
+        &mut self,
+        id: SlotId,
+        prefix: Prefix,
+        batch: &mut Batch<'_>,
+        table: Table<'_>,
+    ) {
         let now = table.rib.chosen(id).and_then(|path| {
             let source = path.key.source;
-            Some((batch.export(&prefix, path, self.exclude(source))?, source))
+            let exclude = self.exclude(source, batch);
+            Some((batch.export(&prefix, path, exclude)?, source))
         });
         let item = Item { prefix, path_id: 0 };
+        let source = now.map(|(_, source)| source);
+        let before = self.announced.replace(id, prefix.family(), source);
         if let Some(before) = before {
-            self.withdraw_from_losers(before, now.map(|(_, source)| source), item, batch);
+            self.withdraw_from_losers(before, source, item, batch);
         }
-        self.announced.set_plain(id, prefix.family(), now.map(|(_, source)| source));
+        self.note_behind(id, before.into_iter().map(|before| (before, item)));
         if let Some((bucket, _)) = now {
             batch.announce(bucket, id, item);
         }
     }
 
-    fn apply_all_paths(&mut self, id: SlotId, batch: &mut Batch<'_>, table: Table<'_>) {
-        let Some(prefix) = table.rib.prefix(id) else { return };
+    fn apply_all_paths(
+        &mut self,
+        id: SlotId,
+        prefix: Prefix,
+        batch: &mut Batch<'_>,
+        table: Table<'_>,
+    ) {
         let before: Vec<Told> = self.announced.get(id).collect();
         let mut now = Vec::new();
         for path in table.rib.usable_paths(id, table.interner) {
             let source = path.key.source;
             let told = Told { path_id: path.local_id(), source, set: path.accepted().ok() };
-            let Some(bucket) = batch.export(&prefix, path, self.exclude(source)) else { continue };
+            let exclude = self.exclude(source, batch);
+            let Some(bucket) = batch.export(&prefix, path, exclude) else { continue };
             now.push(told);
             if !before.contains(&told) {
                 batch.announce(bucket, id, Item { prefix, path_id: told.path_id });
             }
         }
+        let items = before.iter();
+        let items = items.map(|told| (told.source, Item { prefix, path_id: told.path_id }));
+        self.note_behind(id, items);
         for before in before {
             let successor = now.iter().find(|now| now.path_id == before.path_id);
             let item = Item { prefix, path_id: before.path_id };
-            self.withdraw_from_losers(before, successor.map(|now| now.source), item, batch);
+            self.withdraw_from_losers(before.source, successor.map(|now| now.source), item, batch);
         }
         self.announced.set_many(id, prefix.family(), now);
     }
@@ -457,55 +495,22 @@ impl UpdateGroup {
     /// Tells those who had a path and get no other in its place.
     fn withdraw_from_losers(
         &self,
-        before: Told,
+        before: PeerId,
         now: Option<PeerId>,
         item: Item,
         batch: &mut Batch<'_>,
     ) {
         match now {
-            None => batch.withdraw(audience_without(self.exclude(before.source)), item),
+            None => {
+                let exclude = self.exclude(before, batch);
+                batch.withdraw(audience_without(exclude), item);
+            }
             // The new source had it from us until now.
-            Some(source) if source != before.source && self.members.contains_key(&source) => {
+            Some(source) if source != before && self.members.contains_key(&source) => {
                 batch.withdraw(Audience::Only(source), item);
             }
             Some(_) => (),
         }
-    }
-
-    /// Members too far behind leave the log: they walk over what changed in the part that they missed, and are told in the
-    /// end what they must forget.
-    fn rescue(&mut self, rib: &Rib) {
-        if self.log.len() < self.limits.lag {
-            return;
-        }
-        let (start, end, families) = (self.log.start(), self.log.end(), self.key.families);
-        let mut behind: Vec<(PeerId, &mut Member)> = self
-            .members
-            .iter_mut()
-            .filter(|(_, member)| member.cursor == start)
-            .map(|(peer, member)| (*peer, member))
-            .collect();
-        for (_, member) in &mut behind {
-            // An End-of-RIB that is skipped comes after the walk.
-            let unmarked =
-                self.walk.is_some() || self.marked.is_some_and(|marked| member.cursor < marked);
-            let end_of_rib = if unmarked { families } else { Families::NONE };
-            member.cursor = end;
-            member.begin_sweep(&Sweep { families, end_of_rib, ..Sweep::default() });
-        }
-        for segment in (start..end).filter_map(|number| self.log.get(number)) {
-            let (gone, told) = contents(segment, self.key.add_path);
-            let slots: Vec<SlotId> =
-                told.iter().filter_map(|item| rib.find(&item.prefix)).collect();
-            for (peer, member) in &mut behind {
-                if segment.audience.includes(*peer) {
-                    member.leftovers.extend(&gone);
-                    let pending = member.begin_sweep(&Sweep::default());
-                    slots.iter().for_each(|slot| pending.add(*slot));
-                }
-            }
-        }
-        self.trim();
     }
 
     /// Takes what a member should send next, about `limit` bytes of it.
@@ -552,76 +557,15 @@ impl UpdateGroup {
                 }
                 continue;
             }
-            if self.walk.is_some() {
-                // Not everything is announced yet: its own walk would be over too early.
+            if !self.members.get(&peer).is_some_and(|member| self.may_sweep(member)) {
                 return None;
             }
-            let sweep = member.sweep.take()?;
+            let sweep = self.members.get_mut(&peer)?.sweep.take()?;
             let mut writer = Writer::default();
             let rest = self.sweep_on(peer, sweep, table, &mut writer);
             let member = self.members.get_mut(&peer)?;
             member.sweep = rest;
             member.private.extend(writer.finish());
-        }
-    }
-
-    /// One step of a member's own walk; the log is empty for it at this point. Returns the rest of the walk.
-    fn sweep_on(
-        &mut self,
-        peer: PeerId,
-        mut sweep: Sweep,
-        table: Table<'_>,
-        writer: &mut Writer,
-    ) -> Option<Sweep> {
-        if std::mem::take(&mut sweep.whole) {
-            sweep.pending.fill(table.rib.slots());
-        }
-        let slots = sweep.pending.take(self.limits.step);
-        if slots.is_empty() {
-            self.end_sweep(peer, &sweep, table, writer);
-            return None;
-        }
-        let mut batch = Batch::new(&self.key, table, slots.len());
-        for id in slots {
-            let Some(prefix) = table.rib.prefix(id) else { continue };
-            if !sweep.families.contains(prefix.family()) {
-                continue;
-            }
-            for told in self.announced.get(id).filter(|told| told.source != peer) {
-                let path = if self.key.add_path.contains(prefix.family()) {
-                    let mut paths = table.rib.usable_paths(id, table.interner);
-                    paths.find(|path| path.local_id() == told.path_id)
-                } else {
-                    table.rib.chosen(id)
-                };
-                // What changed since then comes through the log.
-                let Some(path) = path.filter(|path| path.key.source != peer) else { continue };
-                if let Some(bucket) = batch.export(&prefix, path, PeerId::LOCAL) {
-                    batch.announce(bucket, id, Item { prefix, path_id: told.path_id });
-                }
-            }
-        }
-        batch.write(&self.packer(), writer, |_| true);
-        Some(sweep)
-    }
-
-    fn end_sweep(&mut self, peer: PeerId, sweep: &Sweep, table: Table<'_>, writer: &mut Writer) {
-        let Some(member) = self.members.get_mut(&peer) else { return };
-        let leftovers = std::mem::take(&mut member.leftovers);
-        let gone: Vec<Item> =
-            leftovers.into_iter().filter(|item| !self.is_told(peer, item, table.rib)).collect();
-        withdraw(&self.packer(), &gone, Audience::All, writer);
-        for family in sweep.end_of_rib.iter() {
-            writer.write(Audience::All, |out| {
-                end_of_rib(family, out);
-                1
-            });
-        }
-        let Some(member) = self.members.get_mut(&peer) else { return };
-        member.private.extend(writer.finish());
-        for family in sweep.refresh.iter() {
-            let bytes = encode_route_refresh(family, Refresh::End);
-            member.private.push_back(Segment { bytes, messages: 0, audience: Audience::All });
         }
     }
 
@@ -642,10 +586,11 @@ fn withdraw(packer: &Packer, items: &[Item], audience: Audience, writer: &mut Wr
 }
 
 fn has_audience(members: &BTreeMap<PeerId, Member>, audience: Audience) -> bool {
+    let attached = |peer: &PeerId| members.get(peer).is_some_and(|member| member.behind.is_none());
     match audience {
-        Audience::All => !members.is_empty(),
-        Audience::Except(peer) => members.keys().any(|member| *member != peer),
-        Audience::Only(peer) => members.contains_key(&peer),
+        Audience::Only(peer) => attached(&peer),
+        Audience::All => members.keys().any(attached),
+        Audience::Except(other) => members.keys().any(|peer| *peer != other && attached(peer)),
     }
 }
 

@@ -77,6 +77,17 @@ impl Slot {
     }
 
     pub(super) fn remove(&mut self, key: PathKey) -> Option<Path> {
+        // Nearly always the only one.
+        if let Paths::One(path) = self.paths {
+            if path.key != key {
+                return None;
+            }
+            if self.has(CHOSEN) {
+                self.flags = self.flags & !CHOSEN | TOUCHED;
+            }
+            self.paths = Paths::None;
+            return Some(path);
+        }
         let index = self.paths.find(key)?;
         if index == 0 && self.has(CHOSEN) {
             self.set(CHOSEN, false);

@@ -149,6 +149,9 @@ impl Rib {
     /// Returns what a path is although walks may not have met it yet: gone, or stale or not.
     pub(crate) fn fate(&self, family: Family, path: &Path) -> Option<bool> {
         let mut stale = path.is_stale();
+        if !self.is_walking() {
+            return Some(stale);
+        }
         for walk in self.sources.walks(path.key.source) {
             if let Task::Retire(retire) = walk.task
                 && path.epoch().is_before(walk.epoch)

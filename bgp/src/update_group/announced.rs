@@ -5,6 +5,7 @@
 
 use hashbrown::HashMap;
 
+use super::pending::Slots;
 use crate::{
     attr::AttrId,
     rib::{PeerId, SlotId},
@@ -71,26 +72,27 @@ impl Announced {
         }
     }
 
-    /// Takes note of the one path that is announced without ADD-PATH.
-    pub(super) fn set_plain(&mut self, id: SlotId, family: Family, source: Option<PeerId>) {
-        if source.is_none() && self.plain.len() <= id.index() {
-            return;
+    /// Takes note of the one path that is announced without ADD-PATH; returns the source of the one before.
+    pub(super) fn replace(
+        &mut self,
+        id: SlotId,
+        family: Family,
+        source: Option<PeerId>,
+    ) -> Option<PeerId> {
+        let index = id.index();
+        if self.plain.len() <= index {
+            // There was nothing, and there is nothing.
+            source?;
+            self.plain.resize(index.saturating_add(1), 0);
         }
-        if self.plain.len() <= id.index() {
-            self.plain.resize(id.index().saturating_add(1), 0);
-        }
-        let Some(place) = self.plain.get_mut(id.index()) else { return };
+        let place = self.plain.get_mut(index)?;
         let new = source.map_or(0, |source| source.0.saturating_add(1));
-        let old = std::mem::replace(place, new);
-        if old == new {
-            return;
+        let before = std::mem::replace(place, new).checked_sub(1).map(PeerId);
+        if before != source {
+            before.into_iter().for_each(|before| self.count(before, family, false));
+            source.into_iter().for_each(|source| self.count(source, family, true));
         }
-        if let Some(old) = old.checked_sub(1) {
-            self.count(PeerId(old), family, false);
-        }
-        if let Some(source) = source {
-            self.count(source, family, true);
-        }
+        before
     }
 
     /// Takes note of the paths that are announced with ADD-PATH.
@@ -102,6 +104,20 @@ impl Announced {
         for old in old.into_iter().flatten() {
             self.count(old.source, family, false);
         }
+    }
+
+    /// Returns the slots of which something was announced that is not from this peer.
+    pub(super) fn without(&self, peer: PeerId) -> Slots {
+        let mut slots = Slots::default();
+        for (word, id) in self.plain.iter().zip(0..) {
+            if word.checked_sub(1).is_some_and(|source| PeerId(source) != peer) {
+                slots.add(SlotId(id));
+            }
+        }
+        let many = self.many.iter();
+        let many = many.filter(|(_, told)| told.iter().any(|told| told.source != peer));
+        many.for_each(|(id, _)| slots.add(*id));
+        slots
     }
 
     /// Counts what a member has of a family.

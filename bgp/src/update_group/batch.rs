@@ -74,6 +74,8 @@ pub(super) struct Batch<'a> {
     verdicts: HashMap<(AttrId, PeerId, Family), Option<BucketId>>,
     recent: Option<((AttrId, PeerId, Family), Option<BucketId>)>,
     decoded: Option<(AttrId, PathAttributes)>,
+    /// The last source, and who must not hear of its paths.
+    pub(super) excluded: Option<(PeerId, PeerId)>,
     hasher: DefaultHashBuilder,
     index: HashTable<BucketId>,
     buckets: Vec<Bucket>,
@@ -96,6 +98,7 @@ impl<'a> Batch<'a> {
             verdicts: HashMap::with_capacity(if uniform { sets } else { 0 }),
             recent: None,
             decoded: None,
+            excluded: None,
             hasher: DefaultHashBuilder::default(),
             index: HashTable::with_capacity(sets),
             buckets: Vec::with_capacity(sets),

@@ -1,19 +1,19 @@
-//! Slots that a walk has yet to visit: one bit each, so that nothing is visited twice however often it changes.
+//! Sets of slots, one bit each: those that a walk has yet to visit are visited once, however often they change.
 
 use crate::rib::SlotId;
 
 /// Bits of a word.
 const WORD: usize = 64;
 
-/// A set of slots, and where in it the walk is.
+/// A set of slots, and where in it a walk is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pending {
+pub(super) struct Slots {
     words: Vec<u64>,
     /// The word that the walk is at. It goes round: what is added behind it waits for the next round.
     at: usize,
 }
 
-impl Pending {
+impl Slots {
     /// Adds the first `count` slots.
     pub(super) fn fill(&mut self, count: usize) {
         let (full, rest) = (count / WORD, count % WORD);
@@ -31,6 +31,19 @@ impl Pending {
         if let Some(word) = self.words.get_mut(place) {
             *word |= 1 << (slot.index() % WORD);
         }
+    }
+
+    /// Removes a slot; returns whether it was there.
+    pub(super) fn remove(&mut self, slot: SlotId) -> bool {
+        let Some(word) = self.words.get_mut(slot.index() / WORD) else { return false };
+        let bit = 1 << (slot.index() % WORD);
+        let there = *word & bit != 0;
+        *word &= !bit;
+        there
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
     }
 
     fn reach(&mut self, words: usize) {
@@ -68,13 +81,13 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn numbers(pending: &mut Pending, limit: usize) -> Vec<u32> {
+    fn numbers(pending: &mut Slots, limit: usize) -> Vec<u32> {
         pending.take(limit).into_iter().map(|slot| slot.0).collect()
     }
 
     #[test]
     fn a_walk_goes_round_and_visits_what_changes_behind_it_in_the_next_round() {
-        let mut pending = Pending::default();
+        let mut pending = Slots::default();
         assert_eq!(numbers(&mut pending, 10), []);
         pending.fill(130);
         assert_eq!(numbers(&mut pending, 64), (0..64).collect::<Vec<_>>());

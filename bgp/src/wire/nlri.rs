@@ -74,19 +74,29 @@ impl<'a> Nlri<'a> {
     }
 }
 
+#[inline]
 fn next_prefix(family: Family, reader: &mut Reader<'_>) -> Option<Prefix> {
     let length = reader.u8().ok()?;
     let significant = reader.take(usize::from(length.div_ceil(8))).ok()?;
     match family {
-        Family::Ipv4 => Prefix::v4(Ipv4Addr::from(padded::<4>(significant)?), length),
-        Family::Ipv6 => Prefix::v6(Ipv6Addr::from(padded::<16>(significant)?), length),
+        Family::Ipv4 => {
+            // Written out: copying so little is dearer than everything else here.
+            let octets = match *significant {
+                [] => [0, 0, 0, 0],
+                [a] => [a, 0, 0, 0],
+                [a, b] => [a, b, 0, 0],
+                [a, b, c] => [a, b, c, 0],
+                [a, b, c, d] => [a, b, c, d],
+                _ => return None,
+            };
+            Prefix::v4(Ipv4Addr::from(octets), length)
+        }
+        Family::Ipv6 => {
+            let mut octets = [0; 16];
+            octets.get_mut(..significant.len())?.copy_from_slice(significant);
+            Prefix::v6(Ipv6Addr::from(octets), length)
+        }
     }
-}
-
-fn padded<const N: usize>(significant: &[u8]) -> Option<[u8; N]> {
-    let mut octets = [0; N];
-    octets.get_mut(..significant.len())?.copy_from_slice(significant);
-    Some(octets)
 }
 
 /// Returns how many bytes the prefix takes.

@@ -8,6 +8,7 @@ use super::lab::{Lab, mesh_configs, prefix};
 use crate::{
     AddPathMode, Asn, Community, LocalRoute, PeerConfig, SpeakerConfig,
     filter::{Action, Filter, Operation, Policy, PrefixOperator, Rule},
+    update_group::Limits,
 };
 
 const LINKS: [(usize, usize); 5] = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)];
@@ -192,6 +193,7 @@ proptest! {
         systems in 0_usize..3,
         add_path in any::<bool>(),
         slice in proptest::option::of(1_usize..4),
+        lag in proptest::option::of(1_usize..400),
     ) {
         let asns = [[1, 1, 1, 2], [1, 2, 3, 4], [1, 1, 1, 1]][systems];
         let mut configs = mesh_configs(&asns, &LINKS);
@@ -201,6 +203,9 @@ proptest! {
         let mut lab = Lab::new(configs.clone());
         if let Some(slice) = slice {
             lab.work_in_slices(slice);
+        }
+        if let Some(lag) = lag {
+            lab.keep_little(Limits { lag, enough: 100, step: 2 });
         }
         let mut world = World { lab, configs, routes: BTreeMap::new() };
         steps.iter().for_each(|step| world.step(step));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     Asn, ConnectionId, FibRoute, FibUpdate, LocalRoute, Output, PeerConfig, Prefix, RouterId,
-    Shutdown, Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
+    Shutdown, Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot, update_group::Limits,
 };
 
 /// One way through the network takes this long.
@@ -50,6 +50,7 @@ pub(super) struct Lab {
     pub(super) stuck: BTreeSet<(usize, usize)>,
     /// Speakers work in slices of so many prefixes, and that takes time.
     slice: Option<usize>,
+    limits: Option<Limits>,
     /// Until when.
     busy: BTreeMap<usize, Instant>,
 }
@@ -92,6 +93,7 @@ impl Lab {
             latency: BTreeMap::new(),
             stuck: BTreeSet::new(),
             slice: None,
+            limits: None,
             busy: BTreeMap::new(),
         };
         for (index, config) in configs.into_iter().enumerate() {
@@ -106,6 +108,12 @@ impl Lab {
     pub(super) fn work_in_slices(&mut self, slice: usize) {
         self.slice = Some(slice);
         self.speakers.iter_mut().flatten().for_each(|speaker| speaker.slice = slice);
+    }
+
+    /// From now on new groups keep no more than this for who does not read.
+    pub(super) fn keep_little(&mut self, limits: Limits) {
+        self.limits = Some(limits);
+        self.speakers.iter_mut().flatten().for_each(|speaker| speaker.limits = limits);
     }
 
     /// Gives the speakers other addresses; before the first run.
@@ -187,6 +195,7 @@ impl Lab {
     pub(super) fn start(&mut self, index: usize, config: SpeakerConfig) {
         let mut speaker = Speaker::new(config, 99, self.now);
         speaker.slice = self.slice.unwrap_or(speaker.slice);
+        speaker.limits = self.limits.unwrap_or(speaker.limits);
         self.speakers[index] = Some(speaker);
         self.complete[index] = false;
     }

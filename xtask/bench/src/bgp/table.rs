@@ -102,8 +102,6 @@ pub(crate) struct Table {
     expected: Arc<Bits>,
     /// What it announces itself. A speaker may send that back (FRR does, for its update groups): loop detection drops it.
     own: Arc<Bits>,
-    /// Held and expected.
-    matching: u32,
     /// Prefixes that nobody of this scenario announces.
     unknown: u64,
     /// Prefixes that came with attributes of others.
@@ -115,7 +113,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(truth: Arc<Truth>, expected: Arc<Bits>, own: Arc<Bits>) -> Self {
         let present = Bits::new(truth.universe);
-        Self { truth, present, expected, own, matching: 0, unknown: 0, mixed_up: 0, changes: 0 }
+        Self { truth, present, expected, own, unknown: 0, mixed_up: 0, changes: 0 }
     }
 
     /// Forgets everything, as at the end of a session.
@@ -126,9 +124,6 @@ impl Table {
 
     /// Changes what should be here.
     pub(crate) fn expect(&mut self, expected: Arc<Bits>) {
-        let both =
-            self.present.words.iter().zip(&expected.words).map(|(a, b)| (a & b).count_ones());
-        self.matching = both.sum();
         self.expected = expected;
     }
 
@@ -142,7 +137,6 @@ impl Table {
                 && self.present.set(number, false)
             {
                 self.changes += 1;
-                self.matching -= u32::from(self.expected.has(number));
             }
         });
         if !update.announced.is_empty() {
@@ -161,7 +155,6 @@ impl Table {
                 }
                 if self.present.set(number, true) {
                     self.changes += 1;
-                    self.matching += u32::from(self.expected.has(number));
                 }
             });
         }
@@ -169,17 +162,21 @@ impl Table {
     }
 
     /// Whether exactly the expected prefixes are here, each with its own attributes.
+    ///
+    /// The sets are compared only when they are equally large: once or twice, not with every prefix.
     pub(crate) fn is_exact(&self) -> bool {
-        self.matching == self.expected.count
-            && self.present.count == self.matching
+        self.present.count == self.expected.count
             && self.unknown == 0
             && self.mixed_up == 0
+            && self.present == *self.expected
     }
 
     /// What is wrong, for people.
     pub(crate) fn complaint(&self) -> String {
-        let missing = self.expected.count - self.matching;
-        let extra = u64::from(self.present.count - self.matching) + self.unknown;
+        let both = self.present.words.iter().zip(&self.expected.words);
+        let matching: u32 = both.map(|(a, b)| (a & b).count_ones()).sum();
+        let missing = self.expected.count - matching;
+        let extra = u64::from(self.present.count - matching) + self.unknown;
         format!(
             "{missing} of {} prefixes missing, {extra} too many, {} with attributes of others",
             self.expected.count, self.mixed_up

@@ -94,16 +94,20 @@ impl<'a> Update<'a> {
 
 /// Walks a list of prefixes; `false` when it is malformed.
 pub(crate) fn prefixes(mut list: &[u8], mut visit: impl FnMut(u32, u8)) -> bool {
-    while let Some((length, rest)) = list.split_first() {
-        let octets = usize::from(length.div_ceil(8));
-        let Some((bytes, rest)) = rest.split_at_checked(octets) else { return false };
-        let mut address = [0; 4];
-        let Some(place) = address.get_mut(..octets) else { return false };
-        place.copy_from_slice(bytes);
+    // Written out: millions of them are read while others wait for their turn.
+    loop {
+        let (length, address, rest) = match list {
+            [] => return true,
+            [length @ 0, rest @ ..] => (length, [0; 4], rest),
+            [length @ 1..=8, a, rest @ ..] => (length, [*a, 0, 0, 0], rest),
+            [length @ 9..=16, a, b, rest @ ..] => (length, [*a, *b, 0, 0], rest),
+            [length @ 17..=24, a, b, c, rest @ ..] => (length, [*a, *b, *c, 0], rest),
+            [length @ 25..=32, a, b, c, d, rest @ ..] => (length, [*a, *b, *c, *d], rest),
+            _ => return false,
+        };
         visit(u32::from_be_bytes(address), *length);
         list = rest;
     }
-    true
 }
 
 /// Appends a message; `body` appends what follows the header.
