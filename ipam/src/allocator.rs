@@ -345,10 +345,9 @@ impl<S: Store> Worker<S> {
 
     /// Returns the claims of this node that the watch shows, and whether they are confirmed.
     fn watched_claims(&self) -> BTreeMap<IpNet, bool> {
-        let watched = self.watches.affinities.list();
-        let own = watched.iter().filter(|one| one.spec.node == self.node);
-        own.filter_map(|one| Some((one.spec.cidr.parse().ok()?, affinity::is_confirmed(&one.spec))))
-            .collect()
+        let watched = self.watches.claims();
+        let own = watched.iter().filter(|one| one.node == self.node);
+        own.filter_map(|one| Some((one.cidr.parse().ok()?, affinity::is_confirmed(one)))).collect()
     }
 
     fn cooldown(&self) -> Cooldown {

@@ -233,7 +233,8 @@ pub(crate) fn known_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
     addresses
 }
 
-fn annotated_addresses(pod: &Pod) -> Option<BTreeSet<IpAddr>> {
+/// Returns the addresses that Calico's annotations name, which are all that a pod has; `None` without one.
+pub(crate) fn annotated_addresses(pod: &Pod) -> Option<BTreeSet<IpAddr>> {
     let get = |name: &str| pod.metadata.annotations.get(name);
     let text =
         get("cni.projectcalico.org/podIPs").or_else(|| get("cni.projectcalico.org/podIP"))?;

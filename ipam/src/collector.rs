@@ -16,7 +16,8 @@
 //! | address that was released | it cooled down: nobody else may write its block for long | `ipCooldownSeconds` |
 //! | handle that disagrees with the blocks | nobody finished it | the grace period |
 //!
-//! Of a handle all addresses go, or none.
+//! Of a handle all addresses go, or none. One goes alone if the pod has others and says so itself, in Calico's annotation, which
+//! names all that it has: somebody died who released them one by one.
 
 mod apply;
 mod block;
@@ -33,6 +34,8 @@ use std::time::Duration;
 use api::{BlockAffinity, IpamBlock, IpamHandle, Node, Pod};
 use ipnet::IpNet;
 
+#[cfg(test)]
+pub(crate) use apply::apply_patiently;
 pub use apply::{Applied, apply};
 pub use machines::machines;
 
@@ -140,7 +143,7 @@ impl ReleasePlan {
     }
 }
 
-/// A handle whose addresses all go.
+/// A handle whose addresses go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HandleRelease {
     /// The handle.
@@ -149,6 +152,8 @@ pub struct HandleRelease {
     pub reason: String,
     /// Where.
     pub addresses: Vec<AddressRelease>,
+    /// The handle keeps others, which its pod uses.
+    pub is_part: bool,
 }
 
 /// An address that goes, if it is still the same allocation.
@@ -228,7 +233,7 @@ impl Pass<'_> {
         facts: &verdict::Facts<'_>,
         plan: &mut ReleasePlan,
     ) -> BTreeSet<IpAddr> {
-        let mut handles: BTreeMap<String, Vec<(AddressRelease, String, bool)>> = BTreeMap::new();
+        let mut handles: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
         let mut kept = BTreeSet::new();
         let mut in_use = BTreeSet::new();
         for spec in inventory.blocks.iter().map(|block| &block.spec).filter(|spec| !spec.deleted) {
@@ -249,18 +254,33 @@ impl Pass<'_> {
                 let node = owner.secondary.get("node").cloned().unwrap_or_default();
                 *self.next.candidates.entry(node).or_default() += 1;
                 let release = AddressRelease { block: net, address, sequence };
-                handles.entry(leak.handle).or_default().push((release, leak.reason, due));
+                let candidate =
+                    Candidate { release, reason: leak.reason, due, goes_alone: leak.goes_alone };
+                handles.entry(leak.handle).or_default().push(candidate);
             }
         }
-        for (handle, addresses) in handles {
-            let all_due = addresses.iter().all(|(_, _, due)| *due);
-            if !all_due || kept.contains(&handle.to_lowercase()) {
-                continue;
+        for (handle, mut candidates) in handles {
+            let is_part = kept.contains(&handle.to_lowercase());
+            if is_part {
+                candidates.retain(|one| one.due && one.goes_alone);
             }
-            let reason = addresses.first().map(|(_, reason, _)| reason.clone()).unwrap_or_default();
-            let addresses = addresses.into_iter().map(|(release, _, _)| release).collect();
-            plan.handles.push(HandleRelease { handle, reason, addresses });
+            let Some(first) = candidates.first().filter(|_| candidates.iter().all(|one| one.due))
+            else {
+                continue;
+            };
+            let reason = first.reason.clone();
+            let addresses = candidates.into_iter().map(|one| one.release).collect();
+            plan.handles.push(HandleRelease { handle, reason, addresses, is_part });
         }
         in_use
     }
+}
+
+/// An address that nobody uses.
+struct Candidate {
+    release: AddressRelease,
+    reason: String,
+    /// Seen before, for long enough.
+    due: bool,
+    goes_alone: bool,
 }

@@ -120,8 +120,10 @@ impl<S: Store> Worker<S> {
             Err(error) => return Err(error),
         };
         if block::is_empty(&mine.spec) && self.overlaps(net, mine.spec.sequence_number).await? {
-            delete_as_read(&self.store, &mine).await?;
+            // The claim first: a former life may have confirmed it, or may be about to, and nobody else gets the block while
+            // a claim counts. A block that is left without its claim is claimed to the end or given back later.
             delete_as_read(&self.store, &claim).await?;
+            delete_as_read(&self.store, &mine).await?;
             self.blocks.remove(&net);
             return Ok(false);
         }

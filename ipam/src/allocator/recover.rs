@@ -49,14 +49,14 @@ impl<S: Store> Worker<S> {
                 space.get(net).is_some_and(|seen| seen.affinity.as_deref() == Some(&self.affinity))
             })
         };
-        for stored in self.watches.affinities.list() {
-            let Ok(net) = stored.spec.cidr.parse::<IpNet>() else { continue };
-            if stored.spec.node != self.node {
+        for claim in self.watches.claims() {
+            let Ok(net) = claim.cidr.parse::<IpNet>() else { continue };
+            if claim.node != self.node {
                 continue;
             }
             claims.insert(net);
-            let step = match stored.spec.state {
-                _ if stored.spec.deleted => Step::End,
+            let step = match claim.state {
+                _ if claim.deleted => Step::End,
                 // Somebody, perhaps a former life of ours, began to end it: we are here, so it is undone.
                 AffinityState::PendingDeletion | AffinityState::Pending => Step::Finish,
                 AffinityState::Confirmed | AffinityState::Unset if owns(&net) => continue,

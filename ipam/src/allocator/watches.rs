@@ -1,13 +1,14 @@
 //! What the allocator watches: small kinds whole, the node's claims, and of every block in the cluster a summary.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::{
-    BlockAffinity, IpPool, IpReservation, IpamBlock, IpamConfiguration, IpamConfigurationSpec, Key,
-    Node,
+    BlockAffinity, BlockAffinitySpec, IpPool, IpReservation, IpamBlock, IpamConfiguration,
+    IpamConfigurationSpec, Key, Node,
 };
 use futures::StreamExt;
 use store::{
@@ -28,7 +29,7 @@ pub(super) struct Watches {
     reservations: Cache<IpReservation>,
     configuration: Cache<IpamConfiguration>,
     node: Cache<Node>,
-    pub(super) affinities: Cache<BlockAffinity>,
+    affinities: Cache<BlockAffinity>,
     blocks: Arc<BlockWatch>,
     ready_within: Duration,
 }
@@ -80,9 +81,20 @@ impl Watches {
         self.pools.list().iter().filter_map(|stored| Pool::read(stored).ok()).collect()
     }
 
+    /// Returns the claims of this node, as far as they were seen.
+    pub(super) fn claims(&self) -> Vec<BlockAffinitySpec> {
+        let claims = self.affinities.list().iter().map(|one| one.spec.clone()).collect();
+        #[cfg(test)]
+        looks::saw_claims(&claims);
+        claims
+    }
+
     /// Looks at the blocks of the cluster, as far as they were seen.
-    pub(super) fn space<T>(&self, look: impl FnOnce(&Space) -> T) -> T {
-        look(&self.blocks.space.read().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn space<T: Debug>(&self, look: impl FnOnce(&Space) -> T) -> T {
+        let seen = look(&self.blocks.space.read().unwrap_or_else(PoisonError::into_inner));
+        #[cfg(test)]
+        looks::saw_blocks(&seen);
+        seen
     }
 
     /// Waits until the blocks are as wanted. `false`: not within `patience`.
@@ -91,6 +103,12 @@ impl Watches {
         wanted: impl Fn(&Space) -> bool,
         patience: Duration,
     ) -> bool {
+        let wanted = |space: &Space| {
+            let holds = wanted(space);
+            #[cfg(test)]
+            looks::saw_blocks(&holds);
+            holds
+        };
         tokio::time::timeout(patience, self.blocks.wait(wanted)).await.is_ok()
     }
 }
@@ -149,5 +167,44 @@ async fn run(store: impl Store, space: Arc<RwLock<Space>>, told: watch::Sender<u
         if synced {
             told.send_replace(version);
         }
+    }
+}
+
+/// What was seen of the watches: the model check has to know on what a decision depends.
+#[cfg(test)]
+pub(super) mod looks {
+    use std::cell::RefCell;
+    use std::fmt::Debug;
+
+    /// Which watches were looked at, and what they said.
+    #[derive(Clone, Debug, Default, Eq, PartialEq)]
+    pub(in crate::allocator) struct Looks {
+        pub(in crate::allocator) blocks: bool,
+        pub(in crate::allocator) claims: bool,
+        pub(in crate::allocator) seen: String,
+    }
+
+    thread_local! {
+        static LOOKS: RefCell<Looks> = RefCell::default();
+    }
+
+    pub(super) fn saw_blocks(seen: &impl Debug) {
+        note(seen, |looks| looks.blocks = true);
+    }
+
+    pub(in crate::allocator) fn saw_claims(seen: &impl Debug) {
+        note(seen, |looks| looks.claims = true);
+    }
+
+    fn note(seen: &impl Debug, mark: impl FnOnce(&mut Looks)) {
+        LOOKS.with_borrow_mut(|looks| {
+            mark(looks);
+            looks.seen.push_str(&format!("{seen:?};"));
+        });
+    }
+
+    /// Returns what was seen since the last call.
+    pub(in crate::allocator) fn take() -> Looks {
+        LOOKS.take()
     }
 }

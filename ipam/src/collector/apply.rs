@@ -40,6 +40,16 @@ pub struct Applied {
 
 /// Releases what a plan says, unless it changed meanwhile. Goes on after errors.
 pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan, clock: &Clock) -> Applied {
+    apply_patiently(store, plan, clock, TRIES).await
+}
+
+/// Like [`apply`], with so many repetitions of a write that fails.
+pub(crate) async fn apply_patiently<S: Store>(
+    store: &S,
+    plan: &ReleasePlan,
+    clock: &Clock,
+    tries: u32,
+) -> Applied {
     let mut applied = Applied::default();
     let cooldown = || Cooldown { now: clock.now(), rest: plan.cooldown };
     for net in &plan.tidy {
@@ -48,13 +58,13 @@ pub async fn apply<S: Store>(store: &S, plan: &ReleasePlan, clock: &Clock) -> Ap
         }
     }
     for release in &plan.handles {
-        match release_handle(store, release, cooldown()).await {
+        match release_handle(store, release, cooldown(), tries).await {
             Ok(addresses) => applied.addresses.extend(addresses),
             Err(error) => applied.errors.push((format!("handle {}", release.handle), error)),
         }
     }
     for one in &plan.blocks {
-        let result = release_block(store, one).await;
+        let result = release_block(store, one, tries).await;
         match result {
             Ok(true) => applied.blocks.push(one.block),
             Ok(false) => {}
@@ -92,7 +102,11 @@ async fn tidy<S: Store>(store: &S, net: &IpNet, cooldown: Cooldown) -> Result<()
     }
 }
 
-async fn release_block<S: Store>(store: &S, one: &super::BlockRelease) -> Result<bool, StoreError> {
+async fn release_block<S: Store>(
+    store: &S,
+    one: &super::BlockRelease,
+    tries: u32,
+) -> Result<bool, StoreError> {
     let when = match one.if_empty_at {
         Some(sequence) => GiveBack::IfEmpty(Some(sequence)),
         // A node that came back keeps its blocks.
@@ -102,14 +116,16 @@ async fn release_block<S: Store>(store: &S, one: &super::BlockRelease) -> Result
         None => GiveBack::Always,
     };
     let ending = Ending { node: &one.node, net: &one.block, when, authority: Authority::Full };
-    release_claim(store, ending, TRIES).await
+    release_claim(store, ending, tries).await
 }
 
-/// Releases all addresses of a handle, or none when one of them is in use or was assigned anew.
+/// Releases all addresses of a handle, or none when one of them is in use or was assigned anew; of one that keeps others, those
+/// that are planned.
 async fn release_handle<S: Store>(
     store: &S,
     release: &HandleRelease,
     cooldown: Cooldown,
+    tries: u32,
 ) -> Result<Vec<IpAddr>, StoreError> {
     let mut blocks: BTreeMap<IpNet, Vec<IpAddr>> = BTreeMap::new();
     for one in &release.addresses {
@@ -121,6 +137,9 @@ async fn release_handle<S: Store>(
         for (address, owner) in block::assigned(&found.spec).filter(|(_, one)| is_of(one, release))
         {
             let planned = release.addresses.iter().find(|one| one.address == address);
+            if planned.is_none() && release.is_part {
+                continue;
+            }
             let sequence = block::sequence_of(&found.spec, address);
             if planned.is_none_or(|planned| planned.sequence != sequence) {
                 return Ok(Vec::new());
@@ -128,13 +147,14 @@ async fn release_handle<S: Store>(
             owners.push((address, owner.clone()));
         }
     }
-    if is_used(store, &owners).await? {
+    if is_used(store, &owners, release.is_part).await? {
         return Ok(Vec::new());
     }
     let mut released = Vec::new();
     for (net, addresses) in blocks {
-        released.extend(release_in(store, &net, &addresses, release, cooldown).await?);
-        write_handle(store, None, &release.handle, &[(net, 0)], TRIES).await?;
+        let (freed, left) = release_in(store, &net, &addresses, release, cooldown, tries).await?;
+        released.extend(freed);
+        write_handle(store, None, &release.handle, &[(net, left)], tries).await?;
     }
     tracing::info!(handle = release.handle, reason = release.reason, ?released, "collected");
     Ok(released)
@@ -148,6 +168,7 @@ fn is_of(owner: &AllocationAttribute, release: &HandleRelease) -> bool {
 async fn is_used<S: Store>(
     store: &S,
     owners: &[(IpAddr, AllocationAttribute)],
+    is_part: bool,
 ) -> Result<bool, StoreError> {
     let (mut pods, mut nodes) = (BTreeMap::new(), BTreeMap::new());
     for (_, owner) in owners {
@@ -175,20 +196,25 @@ async fn is_used<S: Store>(
         ..Inventory::default()
     };
     let facts = Facts::new(&inventory);
-    Ok(owners.iter().any(|(address, owner)| facts.judge(*address, owner).is_none()))
+    let goes = |(address, owner): &(IpAddr, AllocationAttribute)| {
+        facts.judge(*address, owner).is_some_and(|leak| !is_part || leak.goes_alone)
+    };
+    Ok(!owners.iter().all(goes))
 }
 
+/// Returns what was released, and how many addresses of the handle are left in the block.
 async fn release_in<S: Store>(
     store: &S,
     net: &IpNet,
     addresses: &[IpAddr],
     release: &HandleRelease,
     cooldown: Cooldown,
-) -> Result<Vec<IpAddr>, StoreError> {
+    tries: u32,
+) -> Result<(Vec<IpAddr>, u32), StoreError> {
     let mut lost = Vec::new();
     let mut attempt = 0;
     loop {
-        let Some(mut found) = find_block(store, net).await? else { return Ok(lost) };
+        let Some(mut found) = find_block(store, net).await? else { return Ok((lost, 0)) };
         let planned: BTreeMap<IpAddr, Option<u64>> =
             release.addresses.iter().map(|one| (one.address, one.sequence)).collect();
         let now: BTreeMap<IpAddr, Option<u64>> =
@@ -197,13 +223,15 @@ async fn release_in<S: Store>(
             is_of(owner, release)
                 && now.get(&address).is_some_and(|now| planned.get(&address) == Some(now))
         });
+        let left = block::of_handle(&found.spec, &release.handle).len();
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
         if freed.is_empty() {
-            return Ok(lost);
+            return Ok((lost, left));
         }
         let freed: Vec<IpAddr> = freed.into_iter().map(|(address, _)| address).collect();
         match save_block(store, found).await {
-            Ok(_) => return Ok(freed),
-            Err(error) if may_retry(&error) && attempt < TRIES => {
+            Ok(_) => return Ok((freed, left)),
+            Err(error) if may_retry(&error) && attempt < tries => {
                 attempt += 1;
                 // If only the answer was lost, these will not be found again.
                 if matches!(error, StoreError::Unavailable { .. }) {

@@ -381,3 +381,34 @@ async fn without_a_grace_period_no_address_goes() {
     let (_, plan) = plan(&inventory, &seen, later, &rules);
     assert!(plan.handles.is_empty() && plan.repairs.is_empty());
 }
+
+/// One who releases a pod's addresses one by one may die between two.
+#[tokio::test(start_paused = true)]
+async fn an_address_goes_alone_when_its_pod_names_others() {
+    let mut cluster = Cluster::new(&["n1"]).await;
+    let owner = || Owner::pod("n1", "ns", "a");
+    cluster.block("10.0.0.0/28", "n1", &[("h1", owner()), ("h1", owner())]).await;
+    cluster.block("10.0.0.16/28", "n1", &[("h1", owner())]).await;
+    cluster.pod("a", "n1", "10.0.0.1/32").await;
+    assert!(cluster.after(0).await.is_empty());
+    let plan = cluster.after(900).await;
+    assert_eq!(names(&plan), ["handle h1: pod ns/a has other addresses"]);
+    let mut gone = cluster.apply(&plan).await.addresses;
+    gone.sort();
+    assert_eq!(gone.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0", "10.0.0.16"]);
+    assert_eq!(cluster.findings().await, [""; 0]);
+}
+
+/// A status may name one of several addresses: only the annotation is known to name all.
+#[tokio::test(start_paused = true)]
+async fn no_address_goes_alone_because_of_a_status() {
+    let mut cluster = Cluster::new(&["n1"]).await;
+    let owner = || Owner::pod("n1", "ns", "a");
+    cluster.block("10.0.0.0/28", "n1", &[("h1", owner()), ("h1", owner())]).await;
+    let spec = PodSpec { node_name: Some("n1".to_owned()), ..PodSpec::default() };
+    let mut pod = Pod::in_namespace("ns", "a", spec);
+    pod.status = Some(PodStatus { pod_ip: Some("10.0.0.1".to_owned()), ..PodStatus::default() });
+    cluster.store.create(&pod).await.unwrap();
+    assert!(cluster.after(0).await.is_empty());
+    assert_eq!(names(&cluster.after(9000).await), [""; 0]);
+}

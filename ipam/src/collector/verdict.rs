@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::{AllocationAttribute, Pod};
 
 use super::{Inventory, Rules};
-use crate::check::{is_over, known_addresses};
+use crate::check::{annotated_addresses, is_over, known_addresses};
 use crate::{handle::machine_handle_id, machine};
 
 /// Keeps the addresses that Windows needs in every block.
@@ -48,6 +48,14 @@ pub(super) struct Leak {
     pub(super) handle: String,
     pub(super) reason: String,
     pub(super) patience: Patience,
+    /// The pod names its addresses, and this is none of them: it goes even if the pod keeps others.
+    pub(super) goes_alone: bool,
+}
+
+/// Why a pod does not use an address.
+struct Unused {
+    reason: String,
+    goes_alone: bool,
 }
 
 /// Nodes, pods and machines, by name.
@@ -83,7 +91,9 @@ impl<'a> Facts<'a> {
         let get = |key: &str| owner.secondary.get(key).map(String::as_str);
         let node = get("node");
         let dead = node.filter(|node| !self.has_node(node));
-        let leak = |reason, patience| Some(Leak { handle: handle.clone(), reason, patience });
+        let leak = |reason, patience| {
+            Some(Leak { handle: handle.clone(), reason, patience, goes_alone: false })
+        };
         if get("type").is_some_and(|kind| kind.ends_with("TunnelAddress")) {
             let dead = dead?;
             return leak(format!("its node {dead} is gone"), Patience::Settle);
@@ -110,7 +120,8 @@ impl<'a> Facts<'a> {
             return if exists { None } else { leak(why, Patience::Machine) };
         }
         let patience = if dead.is_some() { Patience::Settle } else { Patience::Grace };
-        leak(why, patience)
+        let Unused { reason, goes_alone } = why;
+        Some(Leak { handle, reason, patience, goes_alone })
     }
 
     /// Says why a pod does not use an address; `None` when it does, or is about to.
@@ -120,24 +131,27 @@ impl<'a> Facts<'a> {
         name: &str,
         node: Option<&str>,
         address: IpAddr,
-    ) -> Option<String> {
-        let Some(pod) = self.pods.get(&(namespace, name)) else {
-            return Some(format!("pod {namespace}/{name} is gone"));
+    ) -> Option<Unused> {
+        let unused = |what: &str| {
+            Some(Unused { reason: format!("pod {namespace}/{name} {what}"), goes_alone: false })
         };
+        let Some(pod) = self.pods.get(&(namespace, name)) else { return unused("is gone") };
         let addresses = known_addresses(pod);
         if is_over(pod) {
-            return Some(format!("pod {namespace}/{name} is over"));
+            return unused("is over");
         }
         if pod.spec.host_network {
-            return Some(format!("pod {namespace}/{name} uses its node's address"));
+            return unused("uses its node's address");
         }
         if addresses.contains(&address) {
             return None;
         }
         if !addresses.is_empty() {
-            return Some(format!("pod {namespace}/{name} has other addresses"));
+            // The status may name some of them only; the annotation is written with all.
+            let goes_alone = annotated_addresses(pod).is_some();
+            return unused("has other addresses").map(|why| Unused { goes_alone, ..why });
         }
         let elsewhere = pod.spec.node_name.as_deref().filter(|on| Some(*on) != node);
-        elsewhere.map(|on| format!("pod {namespace}/{name} is on node {on}"))
+        elsewhere.and_then(|on| unused(&format!("is on node {on}")))
     }
 }
