@@ -36,6 +36,13 @@ pub(crate) const EXCUSES: &[Excuse] = &[
     ("RFC 7606 §3 j, §4: an attribute that overruns the section is an error", |case| {
         refused(case) && attributes(case.body).iter().any(|each| each.overruns)
     }),
+    ("RFC 7606 §7.11: a next hop of a length that no family has ends the session", |case| {
+        let is_short = |each: &Attribute<'_>| {
+            each.code == 14
+                && matches!(each.value, [0, 1 | 2, 1, length, ..] if !matches!(length, 4 | 16 | 32))
+        };
+        refused(case) && attributes(case.body).iter().any(is_short)
+    }),
     ("RFC 7606 §3 c, d, §7; 7607; 9774: routes with such attributes count as withdrawn", |case| {
         case.ours.verdict == Err("treated as withdraw".to_owned()) && is_malformed(case)
     }),

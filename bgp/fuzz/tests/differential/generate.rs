@@ -107,7 +107,7 @@ fn shared(dice: &mut Dice, terms: Terms, next_hop: bool, out: &mut Vec<u8>) {
         }
     }
     let aggregator = if terms.four_octets { 8 } else { 6 };
-    let optional: [(u8, u8, Vec<u8>); 9] = [
+    let optional: [(u8, u8, Vec<u8>); 10] = [
         (0x80, 4, number(dice)),
         (0x40, 6, Vec::new()),
         (0xc0, 7, [vec![0; aggregator - 5], vec![7, 10, 8, 8, 8]].concat()),
@@ -117,10 +117,11 @@ fn shared(dice: &mut Dice, terms: Terms, next_hop: bool, out: &mut Vec<u8>) {
         (0xc0, 35, vec![0, 0, 0xfd, 0xea]),
         (0xc0, 254, vec![1, 2, 3]),
         (0xc0, 17, [vec![2, 1], 70_000_u32.to_be_bytes().to_vec()].concat()),
+        (0xc0, 18, [70_000_u32.to_be_bytes(), [10, 8, 8, 8]].concat()),
     ];
     for each in optional {
-        // AS4_PATH is from old speakers only.
-        if dice.roll(4) == 0 && (each.1 != 17 || !terms.four_octets) {
+        // AS4_PATH and AS4_AGGREGATOR are from old speakers only.
+        if dice.roll(4) == 0 && (!matches!(each.1, 17 | 18) || !terms.four_octets) {
             parts.push(each);
         }
     }

@@ -16,10 +16,24 @@ use netgauze_parse_utils::{reader::SliceReader, traits::ParseFromWithOneInput as
 
 use crate::reading::{Attributes, Reading, Route, Terms, Verdict};
 
+/// What came of AGGREGATOR and AS4_AGGREGATOR.
+#[derive(Default)]
+struct Aggregated {
+    asn: Option<u32>,
+    has_as4: bool,
+}
+
 /// RFC 6793 §4.2.3, on paths of sequences.
-fn merged(path: Vec<u32>, as4_path: Option<Vec<u32>>, terms: Terms, trans: bool) -> Vec<u32> {
+fn merged(
+    path: Vec<u32>,
+    as4_path: Option<Vec<u32>>,
+    terms: Terms,
+    aggregated: Aggregated,
+) -> Vec<u32> {
+    // Only of both attributes together the old one can say that an old speaker aggregated.
+    let is_of_old = aggregated.has_as4 && aggregated.asn.is_some_and(|asn| asn != 23456);
     match as4_path {
-        Some(tail) if !terms.four_octets && trans && tail.len() <= path.len() => {
+        Some(tail) if !terms.four_octets && !is_of_old && tail.len() <= path.len() => {
             let leading = path.len() - tail.len();
             path.into_iter().take(leading).chain(tail).collect()
         }
@@ -46,7 +60,7 @@ pub(crate) fn netgauze(terms: Terms, body: &[u8]) -> Verdict {
     let mut reading = Reading::default();
     reading.withdrawn.extend(update.withdraw_routes().iter().map(v4));
     let mut attributes = Attributes::default();
-    let (mut reach, mut as4_path, mut trans) = (None, None, true);
+    let (mut reach, mut as4_path, mut aggregated) = (None, None, Aggregated::default());
     for attribute in update.path_attributes() {
         match attribute.value() {
             PathAttributeValue::Origin(origin) => attributes.origin = (*origin).into(),
@@ -56,7 +70,11 @@ pub(crate) fn netgauze(terms: Terms, body: &[u8]) -> Verdict {
                 as4_path = Some(asns.copied().collect());
             }
             PathAttributeValue::Aggregator(Aggregator::As2Aggregator(aggregator)) => {
-                trans = *aggregator.asn() == 23456;
+                aggregated.asn = Some((*aggregator.asn()).into());
+            }
+            // It knows no AS4_AGGREGATOR.
+            PathAttributeValue::UnknownAttribute(unknown) if unknown.code() == 18 => {
+                aggregated.has_as4 = true;
             }
             PathAttributeValue::NextHop(next_hop) => {
                 attributes.next_hop = Some(next_hop.next_hop().into());
@@ -89,7 +107,7 @@ pub(crate) fn netgauze(terms: Terms, body: &[u8]) -> Verdict {
             _ => (),
         }
     }
-    attributes.as_path = merged(attributes.as_path, as4_path, terms, trans);
+    attributes.as_path = merged(attributes.as_path, as4_path, terms, aggregated);
     for route in update.nlri().iter().map(v4) {
         reading.announced.insert(route, attributes.clone());
     }
@@ -144,10 +162,14 @@ pub(crate) fn bgpkit(terms: Terms, body: &[u8]) -> Verdict {
                 .collect::<Vec<u32>>()
         })
     };
-    let trans = found.iter().all(|value| match value {
-        AttributeValue::Aggregator { asn, .. } => asn.to_u32() == 23456,
-        _ => true,
-    });
+    let mut aggregated = Aggregated::default();
+    for value in found.iter() {
+        match value {
+            AttributeValue::Aggregator { asn, .. } => aggregated.asn = Some(asn.to_u32()),
+            AttributeValue::As4Aggregator { .. } => aggregated.has_as4 = true,
+            _ => (),
+        }
+    }
     let mut attributes = Attributes {
         origin: match found.origin() {
             Origin::IGP => 0,
@@ -158,7 +180,7 @@ pub(crate) fn bgpkit(terms: Terms, body: &[u8]) -> Verdict {
             path(found.as_path()).unwrap_or_default(),
             path(found.as4_path()),
             terms,
-            trans,
+            aggregated,
         ),
         next_hop: found.next_hop(),
         med: found.multi_exit_discriminator(),
