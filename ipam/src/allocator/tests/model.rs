@@ -80,13 +80,15 @@ scenarios! {
     addresses_of_both_families_go_one_by_one: BOTH;
     addresses_of_both_families_are_collected: BOTH_LEFT;
     two_daemons_of_one_node: TWINS;
-    // Longer programs, or one actor more, without a fault.
+    // Three actors and one fault; a write that failed is repeated once.
     three_nodes_share_two_addresses: ASSIGN;
-    a_block_is_taken_over_and_its_owner_comes_again: TAKE_OVER;
     an_address_is_released_collected_and_wanted: LEFT;
-    a_dead_nodes_block_is_collected_while_two_use_it: DEAD;
     a_node_comes_back_while_its_block_is_collected: BACK;
     two_daemons_of_one_node_and_the_collector: TWINS_COLLECT;
+    // Longer programs, or one actor more, without a fault.
+    a_block_is_taken_over_and_its_owner_comes_again: TAKE_OVER;
+    a_dead_nodes_block_is_collected_while_two_use_it: DEAD;
+    a_block_is_given_up_borrowed_from_and_collected: GIVE_UP;
 }
 
 #[test]

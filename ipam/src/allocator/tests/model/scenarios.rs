@@ -99,7 +99,7 @@ pub(super) const ASSIGN: Scenario = Scenario {
         ("n2", &[Op::Assign("b"), Op::Release("b")]),
         ("n3", &[Op::Assign("c")]),
     ],
-    faults: 0,
+    tries: 1,
     ..PLAIN
 };
 
@@ -148,6 +148,7 @@ pub(super) const GIVE_UP: Scenario = Scenario {
         ("gc", &[Op::Collect]),
     ],
     faults: 0,
+    tries: 1,
     ..PLAIN
 };
 
@@ -158,7 +159,7 @@ pub(super) const LEFT: Scenario = Scenario {
     before: &[("n1", Op::Assign("old"))],
     programs: &[("n1", &[Op::Release("old")]), ("n2", &[Op::Assign("b")]), ("gc", &[Op::Collect])],
     gone: &["old"],
-    faults: 0,
+    tries: 1,
     ..PLAIN
 };
 
@@ -181,7 +182,7 @@ pub(super) const BACK: Scenario = Scenario {
     before: &[("n1", Op::Claim("10.0.0.0/31"))],
     programs: &[("n1", &[Op::Assign("a")]), ("api", &[Op::Join("n1")]), ("gc", &[Op::Collect])],
     dead: &["n1"],
-    faults: 0,
+    tries: 1,
     ..PLAIN
 };
 
@@ -242,6 +243,7 @@ pub(super) const GIVE_UP_PAIR: Scenario = Scenario {
     name: "a pair gives up and borrows",
     programs: &[("n1", &[Op::GiveUp("10.0.0.0/31")]), ("n2", &[Op::Assign("b")])],
     faults: 1,
+    tries: 2,
     ..GIVE_UP
 };
 
@@ -250,6 +252,7 @@ pub(super) const GIVE_UP_COLLECT: Scenario = Scenario {
     name: "a pair gives up and collects",
     programs: &[("n1", &[Op::GiveUp("10.0.0.0/31")]), ("gc", &[Op::Collect])],
     faults: 1,
+    tries: 2,
     ..GIVE_UP
 };
 
@@ -258,6 +261,7 @@ pub(super) const LEFT_PAIR: Scenario = Scenario {
     name: "a pair releases and collects",
     programs: &[("n1", &[Op::Release("old"), Op::Assign("a")]), ("gc", &[Op::Collect])],
     faults: 1,
+    tries: 2,
     ..LEFT
 };
 
@@ -283,6 +287,6 @@ pub(super) const TWINS_COLLECT: Scenario = Scenario {
     before: &[("n1", Op::Assign("old"))],
     programs: &[("n1", &[Op::Release("old")]), ("n1", &[Op::Assign("b")]), ("gc", &[Op::Collect])],
     gone: &["old"],
-    faults: 0,
+    tries: 1,
     ..TWINS
 };
