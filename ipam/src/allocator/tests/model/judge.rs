@@ -260,10 +260,13 @@ async fn recover(
     if stored != given {
         return Err(format!("in the end {given:?} is given and {stored:?} is stored"));
     }
-    // The claim of a node that is gone stays while somebody has an address of its block, and the check says so.
+    // The claim of a node that is gone stays while somebody has an address of its block, confirmed or not, and the check says so.
     let found = findings(&store).await;
     let is_kept = |finding: &String| {
-        scenario.dead.iter().any(|node| finding.starts_with(&format!("affinity {node}-")))
+        scenario.dead.iter().any(|node| {
+            finding.starts_with(&format!("affinity {node}-"))
+                || finding.contains(&format!(" says host:{node} and there is no such affinity"))
+        })
     };
     if let Some(finding) = found.iter().find(|finding| given.is_empty() || !is_kept(finding)) {
         return Err(format!("in the end {finding}"));
