@@ -92,6 +92,12 @@ impl Views {
     pub const NAMES: [&str; 5] =
         ["adj-rib-in-pre", "adj-rib-in-post", "loc-rib", "adj-rib-out-pre", "adj-rib-out-post"];
 
+    /// Says that there is no table of this name, and which there are.
+    #[must_use]
+    pub fn unknown(name: &str) -> String {
+        format!("there is no table '{name}'; there are {}", Self::NAMES.join(", "))
+    }
+
     /// Adds a table by its name; says whether there is such a one.
     #[must_use]
     pub fn add(&mut self, name: &str) -> bool {

@@ -110,10 +110,7 @@ fn tables(text: &str) -> Result<Views, String> {
     let mut views = Views::NONE;
     for name in text.split(',') {
         if !views.add(name) {
-            return Err(format!(
-                "there is no table '{name}'; there are {}",
-                Views::NAMES.join(", ")
-            ));
+            return Err(Views::unknown(name));
         }
     }
     Ok(views)

@@ -205,10 +205,8 @@ impl Monitor {
 
     /// Gives up on a collector that is too far behind: what it costs is bounded even while it takes nothing.
     fn check_room(&mut self) {
-        let changes = [self.changed.len(), self.chosen.len(), self.exported.len()];
-        let changes = changes.iter().fold(0_usize, |sum, count| sum.saturating_add(*count));
         let messages = self.peers.len().saturating_mul(4).saturating_add(TOO_MUCH_TO_SAY);
-        self.too_slow |= changes > TOO_MANY || self.control.len() > messages;
+        self.too_slow |= self.waiting() > TOO_MANY || self.control.len() > messages;
         if self.too_slow {
             self.control = VecDeque::new();
             self.changed = BTreeSet::new();
@@ -368,7 +366,8 @@ impl Monitor {
                 self.walk = None;
                 return true;
             }
-            slots.for_each(|id| self.walk_slot(id, batch, exports));
+            let peers = self.told_peers();
+            slots.for_each(|id| self.walk_slot(id, &peers, batch, exports));
             self.walk = Some(next.saturating_add(step));
             return true;
         }
@@ -415,7 +414,19 @@ impl Monitor {
         if self.collector.views.adj_rib_out() { (STEP / peers.max(1)).max(1) } else { STEP }
     }
 
-    fn walk_slot(&mut self, id: SlotId, batch: &mut Batch, exports: &Exports<'_>) {
+    /// Those of whose Adj-RIB-Out the collector hears.
+    fn told_peers(&self) -> Vec<PeerId> {
+        let wanted = self.collector.views.adj_rib_out();
+        self.peers.keys().copied().filter(|_| wanted).collect()
+    }
+
+    fn walk_slot(
+        &mut self,
+        id: SlotId,
+        peers: &[PeerId],
+        batch: &mut Batch,
+        exports: &Exports<'_>,
+    ) {
         let rib = exports.table.rib;
         let Some(prefix) = rib.prefix(id) else { return };
         for path in rib.paths(id).iter().filter(|path| self.peers.contains_key(&path.key.source)) {
@@ -426,11 +437,8 @@ impl Monitor {
         {
             batch.tell(View::LocRib, Item { prefix, path_id: 0 }, Some(set));
         }
-        if self.collector.views.adj_rib_out() {
-            let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-            for peer in peers {
-                self.tell_exports(peer, prefix, Some(id), batch, exports);
-            }
+        for peer in peers {
+            self.tell_exports(*peer, prefix, Some(id), batch, exports);
         }
     }
 

@@ -4,7 +4,7 @@ use expect_test::expect;
 
 use super::lab::{Lab, mesh_configs, prefix};
 use crate::{
-    AddPathMode, FibOutcome,
+    FibOutcome,
     filter::{Action, Filter, Operation, Policy, PrefixOperator, Rule},
     snapshot::{FibState, RouteExplanation},
 };
@@ -132,13 +132,7 @@ fn paths_are_ranked_one_below_the_other() {
 
 #[test]
 fn with_add_path_every_path_is_told() {
-    let mut configs = mesh_configs(&[1, 2, 3, 4], &[(0, 2), (1, 2), (2, 3)]);
-    configs[2].peers[2].add_path = AddPathMode::Send;
-    configs[3].peers[0].add_path = AddPathMode::Receive;
-    let mut lab = Lab::new(configs);
-    lab.originate(0, "10.1.0.0/16");
-    lab.originate(1, "10.1.0.0/16");
-    lab.run(5);
+    let mut lab = Lab::two_paths_told();
     let paths = lab.speaker(3).explain(&prefix("10.1.0.0/16")).unwrap().paths;
     let mut seen: Vec<_> =
         paths.iter().map(|path| (path.path_id, path.received.as_path.to_string())).collect();

@@ -9,8 +9,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Asn, ConnectionId, FibRoute, FibUpdate, LocalRoute, Output, PeerConfig, Prefix, RouterId,
-    Shutdown, Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot, update_group::Limits,
+    AddPathMode, Asn, ConnectionId, FibRoute, FibUpdate, LocalRoute, Output, PeerConfig, Prefix,
+    RouterId, Shutdown, Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
+    update_group::Limits,
 };
 
 /// One way through the network takes this long.
@@ -73,6 +74,18 @@ pub(super) fn prefix(text: &str) -> Prefix {
 }
 
 impl Lab {
+    /// Two speakers that announce the same prefix to a third, which tells a fourth both paths (RFC 7911).
+    pub(super) fn two_paths_told() -> Self {
+        let mut configs = mesh_configs(&[1, 2, 3, 4], &[(0, 2), (1, 2), (2, 3)]);
+        configs[2].peers[2].add_path = AddPathMode::Send;
+        configs[3].peers[0].add_path = AddPathMode::Receive;
+        let mut lab = Self::new(configs);
+        lab.originate(0, "10.1.0.0/16");
+        lab.originate(1, "10.1.0.0/16");
+        lab.run(5);
+        lab
+    }
+
     pub(super) fn new(configs: Vec<SpeakerConfig>) -> Self {
         let now = tokio_free_epoch();
         let count = configs.len();

@@ -4,7 +4,7 @@ use expect_test::expect;
 
 use super::lab::{Lab, mesh_configs, prefix};
 use crate::{
-    AddPathMode, PeerAction, State,
+    PeerAction, State,
     filter::{Action, Filter, Operation, Policy, PrefixOperator, Rule},
     snapshot::{LossCause, PolicySide, Table, TablePart, TableQuestion},
 };
@@ -123,13 +123,7 @@ fn parts_of_a_table_are_the_table() {
 
 #[test]
 fn with_add_path_every_path_told_is_shown() {
-    let mut configs = mesh_configs(&[1, 2, 3, 4], &[(0, 2), (1, 2), (2, 3)]);
-    configs[2].peers[2].add_path = AddPathMode::Send;
-    configs[3].peers[0].add_path = AddPathMode::Receive;
-    let mut lab = Lab::new(configs);
-    lab.originate(0, "10.1.0.0/16");
-    lab.originate(1, "10.1.0.0/16");
-    lab.run(5);
+    let mut lab = Lab::two_paths_told();
     let asked = question(Table::AdjOut, PolicySide::Post, Some("r3"));
     let told = lab.speaker(2).table(&asked).unwrap();
     let told: Vec<u32> = told.routes[0].announcements.iter().map(|each| each.path_id).collect();

@@ -43,9 +43,7 @@ pub(super) fn collectors(
             collector.views = Views::NONE;
             for name in monitor.get_ref() {
                 if !collector.views.add(name) {
-                    let known = Views::NAMES.join(", ");
-                    let what = format!("there is no table '{name}'; there are {known}");
-                    problems.add(&monitor.span(), "bmp, monitor", what);
+                    problems.add(&monitor.span(), "bmp, monitor", Views::unknown(name));
                 }
             }
             if monitor.get_ref().is_empty() {
