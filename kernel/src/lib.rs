@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod neighbour;
 mod netlink;
 pub mod netns;
+pub mod resolver;
 pub mod route;
 pub mod route_table;
 pub mod sysctl;
@@ -25,6 +26,7 @@ pub use mac::{MacAddr, MalformedMac};
 pub use monitor::{Event, Monitor};
 pub use netlink::Netlink;
 pub use netns::NetNs;
+pub use resolver::Resolver;
 pub use route::{Interface, NextHop, Route, RouteKind};
 pub use route_table::{Report, RouteTable};
 

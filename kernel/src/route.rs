@@ -320,6 +320,16 @@ pub fn list(netlink: &Netlink, filter: Filter) -> Result<Vec<Route>> {
     Ok(merge_legs(found))
 }
 
+/// Finds the configured route that packets to an address take; none if the kernel's answer is not one of those. Where
+/// there is no route, or one that drops packets, the kernel refuses to answer.
+pub fn lookup(netlink: &Netlink, address: IpAddr) -> Result<Option<Route>> {
+    let mut found = None;
+    netlink.query(message::lookup_request(address), "look up the route to an address", |raw| {
+        found = decode(raw);
+    })?;
+    Ok(found)
+}
+
 /// Adds a route; one with the same prefix, metric and table is an error, whoever owns it.
 pub fn add(netlink: &Netlink, route: &Route) -> Result<()> {
     write(netlink, route, NLM_F_CREATE | NLM_F_EXCL, "add")

@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
-use std::{net::IpAddr, time::Duration};
+mod common;
+
+use std::time::Duration;
 
 use ipnet::IpNet;
 use kernel::{
@@ -14,45 +16,9 @@ use kernel::{
     sysctl,
 };
 
+use common::{ip, namespace, net, wire};
+
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Makes a namespace with loopback up, or says why the test is skipped.
-fn namespace() -> Option<(NetNs, Netlink)> {
-    let netns = match NetNs::anonymous() {
-        Ok(netns) => netns,
-        Err(error) if error.is_denied() => {
-            eprintln!("skipped: {error}: run as root or under `unshare -Urnm`");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let netlink = Netlink::open_in(&netns).unwrap();
-    link::set_up(&netlink, 1, true).unwrap();
-    Some((netns, netlink))
-}
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-/// An interface that is up, with addresses; a veth whose other end, `NAMEp`, is in the same namespace, because not
-/// every kernel has dummy interfaces.
-fn wire(netlink: &Netlink, name: &str, addresses: &[&str]) -> u32 {
-    let end = |name: String| VethEnd { name, ..VethEnd::default() };
-    link::create_veth(netlink, &end(name.to_owned()), &end(format!("{name}p"))).unwrap();
-    let peer = link::index_of(netlink, &format!("{name}p")).unwrap();
-    link::set_up(netlink, peer, true).unwrap();
-    let index = link::index_of(netlink, name).unwrap();
-    link::set_up(netlink, index, true).unwrap();
-    for prefix in addresses {
-        address::add(netlink, &Address::new(index, net(prefix))).unwrap();
-    }
-    index
-}
 
 fn listed(netlink: &Netlink, protocol: u8) -> Vec<String> {
     let routes = route::list(netlink, Filter::protocol(protocol)).unwrap();

@@ -41,6 +41,17 @@ pub(super) fn dump_request(
     RouteNetlinkMessage::GetRoute(message)
 }
 
+/// Asks for the route itself, not for what a packet would meet on its way (`RTM_F_FIB_MATCH`).
+pub(super) fn lookup_request(address: IpAddr) -> RouteNetlinkMessage {
+    let host = IpNet::from(address);
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(&host);
+    message.header.destination_prefix_length = host.prefix_len();
+    message.header.flags |= netlink_packet_route::route::RouteFlags::FibMatch;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 /// The part that names a route: prefix, table, metric, protocol.
 fn identity(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
