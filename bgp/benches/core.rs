@@ -5,6 +5,7 @@
 //! |---|---|---|---|
 //! | `dfz10` | 10 and a receiver | 100,000, seven to an UPDATE | yes |
 //! | `dfz2` | 2 and a receiver | 500,000, seven to an UPDATE | yes |
+//! | `dual` | 2 reflection clients with the same prefixes | 500,000, seven to an UPDATE | no |
 //! | `rr500` | 500 reflection clients | 4 | no |
 //! | `idle500` | 500, keepalives only | 0 | no |
 
@@ -30,13 +31,27 @@ struct Scenario {
     prefixes: u32,
     internal: bool,
     receiver: bool,
+    /// All senders have the same prefixes: every one of them asks for a decision.
+    alike: bool,
 }
 
-const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "dfz10", senders: 10, prefixes: 100_000, internal: false, receiver: true },
-    Scenario { name: "dfz2", senders: 2, prefixes: 500_000, internal: false, receiver: true },
-    Scenario { name: "rr500", senders: 500, prefixes: 4, internal: true, receiver: false },
-    Scenario { name: "idle500", senders: 500, prefixes: 0, internal: true, receiver: false },
+const EXTERNAL: Scenario =
+    Scenario { name: "", senders: 0, prefixes: 0, internal: false, receiver: true, alike: false };
+const REFLECTED: Scenario = Scenario { internal: true, receiver: false, ..EXTERNAL };
+
+const SCENARIOS: [Scenario; 5] = [
+    Scenario { name: "dfz10", senders: 10, prefixes: 100_000, ..EXTERNAL },
+    Scenario { name: "dfz2", senders: 2, prefixes: 500_000, ..EXTERNAL },
+    Scenario {
+        name: "dual",
+        senders: 2,
+        prefixes: 500_000,
+        receiver: true,
+        alike: true,
+        ..REFLECTED
+    },
+    Scenario { name: "rr500", senders: 500, prefixes: 4, ..REFLECTED },
+    Scenario { name: "idle500", senders: 500, prefixes: 0, ..REFLECTED },
 ];
 
 fn main() -> io::Result<()> {
@@ -211,7 +226,7 @@ fn message(out: &mut Vec<u8>, withdrawn: &[u8], attributes: &[u8], announced: &[
 
 /// Prefixes of a sender, in the order of its table.
 fn prefixes(scenario: &Scenario, sender: u32) -> impl Iterator<Item = [u8; 4]> {
-    let first = sender.wrapping_mul(scenario.prefixes);
+    let first = if scenario.alike { 0 } else { sender.wrapping_mul(scenario.prefixes) };
     (first..first.wrapping_add(scenario.prefixes)).map(|number| {
         let [_, a, b, c] = number.wrapping_add(0x10_0000).to_be_bytes();
         [24, a.wrapping_add(16), b, c]

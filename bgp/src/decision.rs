@@ -1,19 +1,23 @@
 //! The decision process (RFC 4271 §9.1.2): which paths to use, and which step decided.
 //!
 //! The steps eliminate sets of paths, never compare pairs: MULTI_EXIT_DISC is comparable only between paths through one
-//! neighbour AS, so a pairwise order would not be transitive and the result would depend on who came first.
+//! neighbour AS, so a pairwise order would not be transitive and the result would depend on who came first. Before it and
+//! behind it everything is a plain order: that before it is one number (see `preference`).
 
+mod preference;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, net::IpAddr};
 
+pub(crate) use self::preference::Preference;
 use crate::{
-    attr::{AttrSet, Origin},
+    attr::AttrSet,
     types::{Asn, PeerType, RouterId},
 };
 
 /// The step that decided.
+/// In the order in which they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
     /// There is no other usable path.
@@ -36,7 +40,7 @@ pub enum Why {
     RouterId,
     /// Shorter CLUSTER_LIST.
     ClusterList,
-    /// Smaller address of the peer.
+    /// Smaller address of the peer; of equal link-local ones that on the first interface by name.
     PeerAddress,
     /// Smaller path identifier of the same peer (RFC 7911).
     PathId,
@@ -75,10 +79,24 @@ pub(crate) struct Origination {
 pub(crate) struct Candidate<'a> {
     pub(crate) attributes: &'a AttrSet,
     pub(crate) from: Origination,
+    /// Tells peers with the same link-local address apart: one router often has it on all its links.
+    pub(crate) interface: Option<&'a str>,
     /// Tells the paths of one peer apart (RFC 7911); 0 without ADD-PATH.
     pub(crate) path_id: u32,
-    /// The caller's name for the path; unique, decides when everything else is equal.
+    /// The caller's name for the path.
     pub(crate) index: usize,
+}
+
+impl Candidate<'_> {
+    fn preference(&self) -> Preference {
+        let preference = self.attributes.preference;
+        if self.from.peer_type.is_none() { preference.of_own() } else { preference }
+    }
+
+    /// RFC 4456 §9: the originator stands for the router that reflected the route.
+    pub(crate) fn router_id(&self) -> RouterId {
+        self.attributes.originator.map_or(self.from.router_id, |id| RouterId(id.get()))
+    }
 }
 
 /// The outcome.
@@ -102,80 +120,69 @@ pub(crate) struct Multipath {
 /// Chooses; `None` if there is nothing to choose from.
 pub(crate) fn decide(mut left: Vec<Candidate<'_>>, multipath: Multipath) -> Option<Decision> {
     let mut lost = Vec::new();
-    if left.len() == 1 {
-        let used = left.iter().map(|only| only.index).collect();
-        return Some(Decision { used, why: Why::OnlyPath, lost });
+    let best = left.iter().map(Candidate::preference).min()?;
+    eliminate(&mut left, &mut lost, |path| path.preference().step_between(best));
+    if !have_one_med(&left) {
+        let smallest = smallest_meds(&left);
+        eliminate(&mut left, &mut lost, |path| {
+            let AttrSet { neighbour, med, .. } = path.attributes;
+            (smallest.get(neighbour) != Some(med)).then_some(Why::Med)
+        });
     }
-    let mut why = Why::OnlyPath;
-    let mut keep =
-        |left: &mut Vec<Candidate<'_>>, step: Why, best: &dyn Fn(&Candidate<'_>) -> bool| {
-            if left.len() > 1 {
-                let before = lost.len();
-                left.retain(|path| {
-                    let stays = best(path);
-                    if !stays {
-                        lost.push((path.index, step));
-                    }
-                    stays
-                });
-                if lost.len() > before {
-                    why = step;
-                }
-            }
-        };
-    for step in EQUAL_COST_STEPS {
-        let smallest = left.iter().map(|path| step.1(path)).min()?;
-        keep(&mut left, step.0, &|path| step.1(path) == smallest);
-        if step.0 == Why::Origin && !have_one_med(&left) {
-            let smallest = smallest_meds(&left);
-            keep(&mut left, Why::Med, &|path| {
-                smallest.get(&path.attributes.neighbour) == Some(&path.attributes.med)
-            });
-        }
-    }
-    let equal = left.clone();
-    for (step, key) in TIE_BREAKS {
-        let smallest = left.iter().map(key).min()?;
-        keep(&mut left, step, &|path| key(path) == smallest);
-    }
-    let best = *left.iter().min_by_key(|path| path.index)?;
-    let used = share(best, equal, multipath);
+    keep_first(&mut left, &mut lost, &BY_COST);
+    let others = if multipath.max_paths > 1 { left.clone() } else { Vec::new() };
+    keep_first(&mut left, &mut lost, &TIE_BREAKS);
+    let why = lost.iter().map(|(_, step)| *step).max().unwrap_or(Why::OnlyPath);
+    let used = share(left.first()?, others, multipath);
     lost.retain(|(index, _)| !used.contains(index));
     lost.sort_unstable();
     Some(Decision { used, why, lost })
 }
 
-type Step = (Why, fn(&Candidate<'_>) -> u64);
+/// A step, and which of two paths comes first there.
+type Step = (Why, fn(&Candidate<'_>, &Candidate<'_>) -> Ordering);
 
-/// Smaller is better. MED comes after the origin; it is no plain order.
-const EQUAL_COST_STEPS: [Step; 6] = [
-    (Why::LongLivedStale, |path| u64::from(path.attributes.long_lived_stale)),
-    (Why::LocalOrigin, |path| u64::from(path.from.peer_type.is_some())),
-    (Why::LocalPref, |path| u64::from(u32::MAX.saturating_sub(path.attributes.local_pref))),
-    (Why::AsPathLength, |path| u64::from(path.attributes.path_length)),
-    (Why::Origin, |path| match path.attributes.origin {
-        Origin::Igp => 0,
-        Origin::Egp => 1,
-        Origin::Incomplete => 2,
-    }),
-    (Why::PeerType, |path| u64::from(path.from.peer_type == Some(PeerType::Internal))),
+/// Paths that these do not tell apart cost the same and may share the load.
+const BY_COST: [Step; 1] = [(Why::PeerType, |a, b| {
+    let is_internal = |path: &Candidate<'_>| path.from.peer_type == Some(PeerType::Internal);
+    is_internal(a).cmp(&is_internal(b))
+})];
+
+/// No two paths are equal in all of these.
+const TIE_BREAKS: [Step; 4] = [
+    (Why::RouterId, |a, b| a.router_id().cmp(&b.router_id())),
+    (Why::ClusterList, |a, b| a.attributes.clusters.cmp(&b.attributes.clusters)),
+    (Why::PeerAddress, |a, b| (a.from.address, a.interface).cmp(&(b.from.address, b.interface))),
+    (Why::PathId, |a, b| a.path_id.cmp(&b.path_id)),
 ];
 
-type TieBreak = (Why, fn(&Candidate<'_>) -> (u8, u128));
+/// Returns the first step that tells two paths apart, and which of them comes first there.
+fn compare(steps: &[Step], a: &Candidate<'_>, b: &Candidate<'_>) -> Option<(Why, Ordering)> {
+    let compared = steps.iter().map(|(step, order)| (*step, order(a, b)));
+    compared.into_iter().find(|(_, order)| order.is_ne())
+}
 
-const TIE_BREAKS: [TieBreak; 4] = [
-    // RFC 4456 §9: the originator stands for the router that reflected the route.
-    (Why::RouterId, |path| {
-        let originator = path.attributes.originator.map(std::num::NonZeroU32::get);
-        (0, u128::from(originator.unwrap_or(path.from.router_id.0)))
-    }),
-    (Why::ClusterList, |path| (0, u128::from(path.attributes.clusters))),
-    (Why::PeerAddress, |path| match path.from.address {
-        IpAddr::V4(address) => (4, u128::from(u32::from(address))),
-        IpAddr::V6(address) => (6, u128::from(address)),
-    }),
-    (Why::PathId, |path| (0, u128::from(path.path_id))),
-];
+/// Keeps the paths that come first in the order of these steps.
+fn keep_first(left: &mut Vec<Candidate<'_>>, lost: &mut Vec<(usize, Why)>, steps: &[Step]) {
+    let order = |a: &&Candidate<'_>, b: &&Candidate<'_>| {
+        compare(steps, a, b).map_or(Ordering::Equal, |(_, order)| order)
+    };
+    let Some(first) = left.iter().min_by(order).copied() else { return };
+    eliminate(left, lost, |path| compare(steps, path, &first).map(|(step, _)| step));
+}
+
+/// Removes the paths for which there is a step in which they lost.
+fn eliminate(
+    left: &mut Vec<Candidate<'_>>,
+    lost: &mut Vec<(usize, Why)>,
+    step: impl Fn(&Candidate<'_>) -> Option<Why>,
+) {
+    left.retain(|path| {
+        let step = step(path);
+        lost.extend(step.map(|step| (path.index, step)));
+        step.is_none()
+    });
+}
 
 fn have_one_med(paths: &[Candidate<'_>]) -> bool {
     let first = paths.first().map(|path| path.attributes.med);
@@ -193,14 +200,15 @@ fn smallest_meds(paths: &[Candidate<'_>]) -> BTreeMap<Option<Asn>, u32> {
     smallest
 }
 
-fn share(best: Candidate<'_>, mut equal: Vec<Candidate<'_>>, multipath: Multipath) -> Vec<usize> {
+/// Lists the best path and those of the others that take part of the load.
+fn share(best: &Candidate<'_>, mut others: Vec<Candidate<'_>>, multipath: Multipath) -> Vec<usize> {
+    others.retain(|path| path.index != best.index);
     let external = best.from.peer_type == Some(PeerType::External);
-    if external && !multipath.relax && equal.len() > 1 {
+    if external && !multipath.relax && !others.is_empty() {
         let as_path = best.attributes.attributes().as_path;
-        equal.retain(|path| path.attributes.attributes().as_path == as_path);
+        others.retain(|path| path.attributes.attributes().as_path == as_path);
     }
-    equal.retain(|path| path.index != best.index);
-    equal.sort_by_key(|path| (path.from.router_id, path.from.address, path.path_id, path.index));
-    let others = equal.iter().map(|path| path.index);
+    others.sort_by(|a, b| compare(&TIE_BREAKS, a, b).map_or(Ordering::Equal, |(_, order)| order));
+    let others = others.iter().map(|path| path.index);
     std::iter::once(best.index).chain(others).take(multipath.max_paths.max(1)).collect()
 }

@@ -458,18 +458,23 @@ impl Rib {
         decide(self.candidates_in(slot, interner), self.multipath)
     }
 
-    fn candidates_in<'a>(&self, slot: &Slot, interner: &'a Interner) -> Vec<Candidate<'a>> {
+    fn candidates_in<'a>(&'a self, slot: &Slot, interner: &'a Interner) -> Vec<Candidate<'a>> {
         let family = slot.prefix.family();
         let candidates = slot.paths().iter().enumerate().filter_map(|(index, path)| {
             let attributes = self.usable(family, path, interner)?;
-            let from = self.source(path.key.source)?.origination;
-            Some(Candidate { attributes, from, index, path_id: path.key.path_id })
+            let Source { origination, interface } = self.source(path.key.source)?;
+            let (from, interface) = (*origination, interface.as_deref());
+            Some(Candidate { attributes, from, interface, path_id: path.key.path_id, index })
         });
         candidates.collect()
     }
 
     /// Lists what the decision process chooses from; the index is the place among the paths of the slot.
-    pub(crate) fn candidates<'a>(&self, id: SlotId, interner: &'a Interner) -> Vec<Candidate<'a>> {
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        id: SlotId,
+        interner: &'a Interner,
+    ) -> Vec<Candidate<'a>> {
         self.slot(id).map(|slot| self.candidates_in(slot, interner)).unwrap_or_default()
     }
 

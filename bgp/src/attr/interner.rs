@@ -12,11 +12,9 @@ use std::{
 use bytes::BytesMut;
 use hashbrown::DefaultHashBuilder;
 
-use super::{
-    Community, Context, DEFAULT_LOCAL_PREF, PathAttributes, decode, decode_next_hop, encode_block,
-    encode_next_hop,
-};
+use super::{Context, PathAttributes, decode, decode_next_hop, encode_block, encode_next_hop};
 use crate::{
+    decision::Preference,
     index::{Found, Index},
     types::{Asn, Family, PeerType},
 };
@@ -67,35 +65,28 @@ pub(crate) struct AttrSet {
     context: Context,
     next_hop_length: u8,
     pub(crate) next_hop: Option<IpAddr>,
-    /// What decisions compare.
-    pub(crate) local_pref: u32,
-    pub(crate) path_length: u16,
-    pub(crate) origin: super::Origin,
+    /// What decisions compare, in this order.
+    pub(crate) preference: Preference,
     pub(crate) med: u32,
     pub(crate) neighbour: Option<Asn>,
     pub(crate) originator: Option<NonZeroU32>,
     pub(crate) clusters: u16,
-    /// Outlived its peer by long (RFC 9494 §4.4).
-    pub(crate) long_lived_stale: bool,
 }
 
 impl AttrSet {
     fn new(key: &RawKey<'_>, attributes: &PathAttributes) -> Self {
-        let length = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         Self {
             bytes: [key.next_hop, key.bytes].concat().into(),
             context: key.context,
             next_hop_length: u8::try_from(key.next_hop.len()).unwrap_or(0),
             next_hop: attributes.next_hop.map(|next_hop| next_hop.address),
-            local_pref: attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
-            path_length: length(attributes.as_path.0.len()),
-            origin: attributes.origin,
+            preference: Preference::of(attributes),
             // RFC 4271 §9.1.2.2 c: a missing one is the lowest.
             med: attributes.med.unwrap_or(0),
             neighbour: attributes.as_path.neighbour(),
             originator: attributes.originator_id.and_then(|id| NonZeroU32::new(id.0)),
-            clusters: length(attributes.cluster_list.len()),
-            long_lived_stale: attributes.has(Community::LLGR_STALE),
+            // In 65535 octets there are fewer.
+            clusters: u16::try_from(attributes.cluster_list.len()).unwrap_or(u16::MAX),
         }
     }
 

@@ -273,27 +273,27 @@ impl Speaker {
 
 /// What a step looks at, in words; none where there is nothing to show.
 fn measure(step: Why, candidate: &Candidate<'_>) -> Option<String> {
-    let attributes = candidate.attributes;
+    let attributes = candidate.attributes.attributes();
     Some(match step {
-        Why::LocalPref => match attributes.attributes().local_pref {
+        Why::LocalPref => match attributes.local_pref {
             None => format!("{DEFAULT_LOCAL_PREF} (none was sent)"),
             Some(local_pref) => local_pref.to_string(),
         },
-        Why::AsPathLength => attributes.path_length.to_string(),
+        Why::AsPathLength => attributes.as_path.0.len().to_string(),
         Why::Origin => attributes.origin.to_string(),
-        Why::Med => attributes.med.to_string(),
+        Why::Med => candidate.attributes.med.to_string(),
         Why::PeerType => match candidate.from.peer_type {
             Some(PeerType::External) => "external",
             Some(PeerType::Internal) => "internal",
             None => "local",
         }
         .to_owned(),
-        Why::RouterId => {
-            let originator = attributes.originator.map(|id| crate::RouterId(id.get()));
-            originator.unwrap_or(candidate.from.router_id).to_string()
-        }
-        Why::ClusterList => attributes.clusters.to_string(),
-        Why::PeerAddress => candidate.from.address.to_string(),
+        Why::RouterId => candidate.router_id().to_string(),
+        Why::ClusterList => attributes.cluster_list.len().to_string(),
+        Why::PeerAddress => match candidate.interface {
+            None => candidate.from.address.to_string(),
+            Some(interface) => format!("{}%{interface}", candidate.from.address),
+        },
         Why::PathId => candidate.path_id.to_string(),
         Why::OnlyPath | Why::LongLivedStale | Why::LocalOrigin => return None,
     })
