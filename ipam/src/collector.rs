@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use api::{BlockAffinity, IpamBlock, IpamHandle, Node, Pod};
+use api::{BlockAffinity, IpPool, IpamBlock, IpamHandle, Node, Pod};
 use ipnet::IpNet;
 
 #[cfg(test)]
@@ -50,6 +50,8 @@ pub struct Inventory<'a> {
     pub handles: Vec<&'a IpamHandle>,
     pub nodes: Vec<&'a Node>,
     pub pods: Vec<&'a Pod>,
+    /// `None`: nobody looked, and then every block is taken to be in one.
+    pub pools: Option<Vec<&'a IpPool>>,
     /// Virtual machines, as (namespace, name). `None`: nobody looked, and then their addresses are kept.
     pub machines: Option<&'a BTreeSet<(String, String)>>,
 }
@@ -71,7 +73,7 @@ pub struct Rules {
     pub cooldown: Duration,
     /// How long two observations must lie apart, so that work in progress is not taken for what was left over.
     pub settle: Duration,
-    /// Whether empty blocks go that their nodes can spare.
+    /// Whether empty blocks go that their nodes can spare; those of pools that are gone or disabled go in any case.
     pub spare_blocks: bool,
 }
 

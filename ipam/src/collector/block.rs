@@ -13,6 +13,16 @@ use crate::{
     space::Space,
 };
 
+impl Inventory<'_> {
+    /// Whether a block is within a pool that is in use.
+    fn gives_addresses(&self, block: &IpNet) -> bool {
+        self.pools.as_ref().is_none_or(|pools| {
+            let mut open = pools.iter().filter(|pool| !pool.spec.disabled);
+            open.any(|pool| pool.spec.cidr.parse().is_ok_and(|pool: IpNet| pool.contains(block)))
+        })
+    }
+}
+
 impl Pass<'_> {
     /// Finds blocks and claims that nobody needs.
     pub(super) fn blocks(
@@ -66,9 +76,7 @@ impl Pass<'_> {
             }
         }
         self.misfits(&blocks, plan);
-        if self.rules.spare_blocks {
-            self.spare_blocks(inventory, facts, &blocks, plan);
-        }
+        self.idle_blocks(inventory, facts, &blocks, plan);
     }
 
     /// Finds empty blocks that overlap another or that nobody owns.
@@ -101,8 +109,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Finds empty blocks of nodes that have others of the family.
-    fn spare_blocks(
+    /// Finds empty blocks of nodes that have others of the family, and those that give no addresses any more: their pool is gone or disabled.
+    fn idle_blocks(
         &mut self,
         inventory: &Inventory<'_>,
         facts: &Facts<'_>,
@@ -123,10 +131,15 @@ impl Pass<'_> {
             }
         }
         for ((node, _), own) in of_node {
-            let empty = own.iter().filter(|(_, one)| block::is_empty(&one.spec));
+            let (useful, useless): (Vec<_>, Vec<_>) =
+                own.into_iter().partition(|(net, _)| inventory.gives_addresses(net));
+            let is_empty = |(_, one): &&(IpNet, &IpamBlock)| block::is_empty(&one.spec);
             // Each node keeps one block: one with addresses, or its first.
-            let spared = usize::from(own.iter().all(|(_, one)| block::is_empty(&one.spec)));
-            for (net, one) in empty.skip(spared) {
+            let spared = usize::from(useful.iter().all(|one| is_empty(&one)));
+            let spare = useful.iter().filter(is_empty).skip(spared);
+            let spare = spare.filter(|_| self.rules.spare_blocks);
+            let idle: Vec<_> = useless.iter().filter(is_empty).chain(spare).collect();
+            for (net, one) in idle {
                 let sequence = one.spec.sequence_number;
                 let subject = Subject::Block(net.to_string());
                 if self.is_due(subject, sequence.to_string(), Some(self.rules.settle)) {

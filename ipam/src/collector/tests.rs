@@ -25,8 +25,10 @@ impl Cluster {
         for node in nodes {
             store.create(&Node::new(*node, api::NodeSpec::default())).await.unwrap();
         }
-        let pool = api::IpPoolSpec { cidr: "10.0.0.0/16".to_owned(), ..Default::default() };
-        store.create(&IpPool::new("pool", pool)).await.unwrap();
+        for (name, cidr) in [("pool", "10.0.0.0/16"), ("pool-6", "fd00::/64")] {
+            let pool = api::IpPoolSpec { cidr: cidr.to_owned(), ..Default::default() };
+            store.create(&IpPool::new(name, pool)).await.unwrap();
+        }
         Self {
             store,
             seen: Observations::default(),
@@ -82,12 +84,14 @@ impl Cluster {
         let affinities = self.all::<BlockAffinity>().await;
         let handles = self.all::<IpamHandle>().await;
         let (nodes, pods) = (self.all::<Node>().await, self.all::<Pod>().await);
+        let pools = self.all::<IpPool>().await;
         let inventory = Inventory {
             blocks: blocks.iter().collect(),
             affinities: affinities.iter().collect(),
             handles: handles.iter().collect(),
             nodes: nodes.iter().collect(),
             pods: pods.iter().collect(),
+            pools: Some(pools.iter().collect()),
             machines: self.machines.as_ref(),
         };
         let (seen, plan) = plan(&inventory, &self.seen, self.now, &self.rules);
@@ -292,6 +296,39 @@ async fn spare_empty_blocks_go_and_each_node_keeps_one() {
     let claim = cluster.store.get::<BlockAffinity>(&claim).await.unwrap();
     assert_eq!(claim.spec.state, AffinityState::Confirmed);
     assert!(cluster.after(0).await.is_empty());
+}
+
+/// They give no address any more, so they do not count as the block that each node keeps; whatever has an address stays.
+#[tokio::test(start_paused = true)]
+async fn empty_blocks_go_whose_pool_is_gone_or_disabled() {
+    let mut cluster = Cluster::new(&["n1"]).await;
+    let pool =
+        api::IpPoolSpec { cidr: "10.1.0.0/16".to_owned(), disabled: true, ..Default::default() };
+    cluster.store.create(&IpPool::new("disabled", pool)).await.unwrap();
+    for net in ["10.0.0.0/28", "10.1.0.0/28", "10.9.0.0/28"] {
+        cluster.block(net, "n1", &[]).await;
+    }
+    cluster.block("10.9.0.16/28", "n1", &[("h", Owner::pod("n1", "ns", "a"))]).await;
+    cluster.pod("a", "n1", "10.9.0.16/32").await;
+    // Also for who asks for no spare block to go: `ipam check --repair`.
+    for spare_blocks in [true, false] {
+        cluster.rules.spare_blocks = spare_blocks;
+        cluster.seen = Observations::default();
+        assert!(cluster.after(0).await.is_empty());
+        let plan = cluster.after(60).await;
+        let wanted =
+            ["block 10.1.0.0/28 of n1, if still empty", "block 10.9.0.0/28 of n1, if still empty"];
+        assert_eq!(names(&plan), wanted);
+    }
+    let plan = cluster.after(60).await;
+    cluster.apply(&plan).await;
+    assert_eq!(
+        cluster.findings().await,
+        [
+            "block 10.9.0.16/28 is in no pool",
+            "10.9.0.16 is used by pod ns/a and in no enabled pool"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,7 +204,7 @@ impl<S: Store> Collector<S> {
         let watches = &self.watches;
         let (blocks, affinities) = (watches.blocks.list(), watches.affinities.list());
         let (handles, nodes) = (watches.handles.list(), watches.nodes.list());
-        let pods = watches.pods.list();
+        let (pods, pools) = (watches.pods.list(), watches.pools.list());
         let machines = self.machines(&blocks).await;
         let inventory = Inventory {
             blocks: blocks.iter().map(inner).collect(),
@@ -212,6 +212,7 @@ impl<S: Store> Collector<S> {
             handles: handles.iter().map(inner).collect(),
             nodes: nodes.iter().map(inner).collect(),
             pods: pods.iter().map(inner).collect(),
+            pools: Some(pools.iter().map(inner).collect()),
             machines: machines.as_ref(),
         };
         let now = self.clock.now();

@@ -86,6 +86,7 @@ fn view(cluster: &Cluster) -> Inventory<'_> {
         handles: cluster.handles.iter().collect(),
         nodes: cluster.nodes.iter().collect(),
         pods: cluster.pods.iter().collect(),
+        pools: Some(cluster.inventory.pools.iter().map(|(_, pool)| pool).collect()),
         machines: None,
     }
 }
