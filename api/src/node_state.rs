@@ -70,6 +70,10 @@ pub struct BgpState {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub peers: Vec<PeerStatus>,
+    /// What of the configuration cannot be used, and why; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub problems: Vec<String>,
 }
 
 /// A BGP session.

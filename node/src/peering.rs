@@ -1,7 +1,9 @@
 //! Who this node peers with, and why: from BGPConfiguration, BGPPeers and Nodes. Pure.
 //!
-//! Rules and names follow Calico's confd (`confd/pkg/backends/calico/bgp_processor.go`): the mesh among nodes without a
+//! Rules follow Calico's confd (`confd/pkg/backends/calico/bgp_processor.go`): the mesh among nodes without a
 //! route-reflector cluster id, BGPPeers by node, by selector or for all, and the reverse direction of selector peerings.
+
+mod annotations;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +19,8 @@ use ipnet::IpNet;
 pub(crate) struct BgpView {
     /// BGPConfiguration `default`, if there is one.
     pub(crate) default: Option<BgpConfigurationSpec>,
+    /// The annotations of it.
+    pub(crate) annotations: BTreeMap<String, String>,
     /// BGPPeers by name.
     pub(crate) peers: BTreeMap<String, BgpPeer>,
     /// Nodes by name.
@@ -45,7 +49,7 @@ pub(crate) enum Origin {
 /// One session to have.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Peering {
-    /// Name shown to people: `Mesh_10_0_0_2`, `Global_…`, `Node_…`, as Calico names its sessions.
+    /// Name shown to people: the BGPPeer's, or the node's in the mesh; see [`name`].
     pub(crate) name: String,
     /// Where it comes from.
     pub(crate) origin: Origin,
@@ -81,10 +85,61 @@ pub(crate) struct Peering {
     pub(crate) filters: Vec<String>,
     /// Which routes with BLACKHOLE are honoured (RFC 7999): none in the mesh, where nobody means the other nodes.
     pub(crate) blackhole: Blackhole,
+    /// Whether and how BFD watches the path.
+    pub(crate) bfd: Option<bgp::bfd::Config>,
     /// Keep next hops as they are towards this peer.
     pub(crate) next_hop_keep: bool,
     /// Always set our own next hop towards this peer.
     pub(crate) next_hop_self: bool,
+}
+
+/// Something that cannot be used, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Problem {
+    /// What has it.
+    pub(crate) of: Subject,
+    /// Why, in words.
+    pub(crate) reason: String,
+}
+
+/// What a problem is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Subject {
+    /// A BGPPeer by name.
+    BgpPeer(String),
+    /// The full mesh, by BGPConfiguration `default`.
+    Mesh,
+    /// Anything else: the reason says what.
+    Other,
+}
+
+impl Problem {
+    pub(crate) fn new(of: Subject, reason: impl Into<String>) -> Self {
+        Self { of, reason: reason.into() }
+    }
+
+    /// Whether it is the reason that a session cannot be made.
+    pub(crate) fn prevents(&self, peering: &Peering) -> bool {
+        self.of == peering.subject()
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.of {
+            Subject::BgpPeer(name) => write!(f, "BGPPeer {name}: ")?,
+            Subject::Mesh => f.write_str("BGPConfiguration default: ")?,
+            Subject::Other => {}
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl Peering {
+    /// What asks for it.
+    pub(crate) fn subject(&self) -> Subject {
+        self.resource.clone().map_or(Subject::Mesh, Subject::BgpPeer)
+    }
 }
 
 /// This node as BGP sees it.
@@ -108,8 +163,6 @@ const ASN: &str = "projectcalico.org/ASNumber";
 const IPV4: &str = "projectcalico.org/IPv4Address";
 const IPV6: &str = "projectcalico.org/IPv6Address";
 const CLUSTER_ID: &str = "projectcalico.org/RouteReflectorClusterID";
-/// Of a BGPPeer. Calico has no field for it, and its kinds get none from us.
-const BLACKHOLE: &str = "voile.dev/blackhole";
 
 impl BgpView {
     /// Returns what BGP must know of this node, once its Node object is known.
@@ -148,13 +201,16 @@ impl BgpView {
 }
 
 /// Returns the sessions that this node shall have, in order of their names, and what could not be made sense of.
-pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<String>) {
+pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<Problem>) {
     let Some(me) = view.local(node_name) else {
-        return (Vec::new(), vec![format!("node {node_name} does not exist in the API yet")]);
+        let reason = format!("node {node_name} does not exist in the API yet");
+        return (Vec::new(), vec![Problem::new(Subject::Other, reason)]);
     };
     let mut problems = Vec::new();
     let mut found: BTreeMap<IpAddr, Peering> = BTreeMap::new();
     for (name, peer) in &view.peers {
+        let mut problem =
+            |reason| problems.push(Problem::new(Subject::BgpPeer(name.clone()), reason));
         match from_resource(view, node_name, &me, peer) {
             Ok(list) => {
                 for peering in list {
@@ -162,8 +218,8 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
                     if let Some(other) = found.get(&peering.address)
                         && other.resource != peering.resource
                     {
-                        problems.push(format!(
-                            "BGPPeer {name}: {} is a peer already by BGPPeer {}",
+                        problem(format!(
+                            "{} is a peer already by BGPPeer {}",
                             peering.address,
                             other.resource.as_deref().unwrap_or("mesh"),
                         ));
@@ -172,7 +228,7 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
                     }
                 }
             }
-            Err(reason) => problems.push(format!("BGPPeer {name}: {reason}")),
+            Err(reason) => problem(reason),
         }
     }
     if view.mesh_enabled() && me.cluster_id.is_none() {
@@ -182,12 +238,46 @@ pub(crate) fn peerings(view: &BgpView, node_name: &str) -> (Vec<Peering>, Vec<St
                     found.entry(peering.address).or_insert(peering);
                 }
             }
-            Err(reason) => problems.push(format!("BGPConfiguration default: {reason}")),
+            Err(reason) => problems.push(Problem::new(Subject::Mesh, reason)),
         }
     }
     let mut list: Vec<_> = found.into_values().collect();
-    list.sort_by(|a, b| a.name.cmp(&b.name));
+    name(view, &mut list);
     (list, problems)
+}
+
+/// Calls sessions what people call the other end, and sorts them by that: `tor-a` for the BGPPeer that names an address, `reflectors/n7` for
+/// the node that a BGPPeer's selector found, `n7` for a node of the mesh, and `n7/ipv6` for its other session. Calico's BIRD says
+/// `Global_10_0_1_1`, which is the name of nothing that can be looked up.
+fn name(view: &BgpView, list: &mut [Peering]) {
+    let mut at = BTreeMap::new();
+    for (name, node) in &view.nodes {
+        let node = view.describe(node);
+        at.extend(node.ipv4.into_iter().chain(node.ipv6).map(|address| (address, name.as_str())));
+    }
+    let mut taken = std::collections::BTreeSet::new();
+    // BGPPeers first: what somebody wrote keeps its name, should a node have the same.
+    list.sort_by_key(|each| (each.resource.is_none(), each.address));
+    for peering in list.iter_mut() {
+        let by_selector = |name: &String| {
+            view.peers.get(name).is_some_and(|peer| peer.spec.peer_selector.is_some())
+        };
+        let node = at
+            .get(&peering.address)
+            .map_or_else(|| peering.address.to_string(), |name| (*name).to_owned());
+        let family = if peering.address.is_ipv4() { "" } else { "/ipv6" };
+        let mut name = match &peering.resource {
+            Some(resource) if by_selector(resource) => format!("{resource}/{node}{family}"),
+            Some(resource) => resource.clone(),
+            None => format!("{node}{family}"),
+        };
+        if taken.contains(&name) {
+            name = format!("{name}@{}", peering.address);
+        }
+        taken.insert(name.clone());
+        peering.name = name;
+    }
+    list.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 /// The sessions of the mesh; none without the password that it shall have.
@@ -198,6 +288,7 @@ fn mesh(view: &BgpView, node_name: &str, me: &Local) -> Result<Vec<Peering>, Str
         password(view, wanted).map_err(|reason| format!("nodeMeshPassword: {reason}"))?;
     let restart = default.and_then(|default| default.node_mesh_max_restart_time.as_deref());
     let restart_seconds = seconds("nodeMeshMaxRestartTime", restart)?;
+    let bfd = annotations::bfd(&view.annotations)?;
     let others = view.nodes.iter().filter(|(name, _)| name.as_str() != node_name);
     let sessions = others.flat_map(|(_, node)| {
         let other = view.describe(node);
@@ -211,6 +302,7 @@ fn mesh(view: &BgpView, node_name: &str, me: &Local) -> Result<Vec<Peering>, Str
                 passive: theirs.to_string() > mine.to_string(),
                 password: password.clone(),
                 restart_seconds,
+                bfd,
                 ..peering(view, Origin::Mesh, theirs, other.asn, me)
             })
         })
@@ -232,12 +324,7 @@ fn from_resource(
     let mut list = Vec::new();
     if mine {
         for (address, port, peer_as, origin) in targets(view, node_name, me, spec)? {
-            list.push(detail(
-                view,
-                me,
-                peer,
-                peering_at(view, origin, address, port, peer_as, me),
-            )?);
+            list.push(detail(view, me, peer, peering_at(origin, address, port, peer_as, me))?);
         }
     }
     // A node that a selector peering points at gets the reverse session, so that one BGPPeer describes both ends.
@@ -326,28 +413,13 @@ fn detail(view: &BgpView, me: &Local, peer: &BgpPeer, base: Peering) -> Result<P
         restart_seconds: seconds("maxRestartTime", spec.max_restart_time.as_deref())?,
         keepalive_seconds: seconds("keepaliveTime", spec.keepalive_time.as_deref())?,
         filters: spec.filters.clone(),
-        blackhole: blackhole(peer)?,
+        blackhole: annotations::blackhole(&peer.meta().annotations)?,
+        bfd: annotations::bfd(&peer.meta().annotations)?,
         next_hop_keep: spec.keep_original_next_hop && base.peer_as != local_as
             || spec.next_hop_mode == Some(api::NextHopMode::Keep),
         next_hop_self: spec.next_hop_mode == Some(api::NextHopMode::SelfNode),
         ..base
     })
-}
-
-/// What was agreed with the peer: `true`, or the prefixes that it may ask to be dropped.
-fn blackhole(peer: &BgpPeer) -> Result<Blackhole, String> {
-    match peer.meta().annotations.get(BLACKHOLE).map(|text| text.trim()) {
-        None | Some("" | "false") => Ok(Blackhole::None),
-        Some("true") => Ok(Blackhole::Accepted),
-        Some(list) => {
-            let networks = list.split(',').map(|text| text.trim().parse());
-            let networks: Result<_, bgp::MalformedPrefix> = networks.collect();
-            let wanted = "write true, or prefixes separated by commas";
-            let networks =
-                networks.map_err(|error| format!("annotation {BLACKHOLE}: {error}; {wanted}"))?;
-            Ok(Blackhole::Within(networks))
-        }
-    }
 }
 
 /// The gateway to a peer that is on no network of the node; Calico adds a static route for it.
@@ -371,28 +443,12 @@ fn reachable_by(spec: &BgpPeerSpec, peer: IpAddr) -> Result<Option<IpAddr>, Stri
 }
 
 fn peering(view: &BgpView, origin: Origin, address: IpAddr, peer_as: u32, me: &Local) -> Peering {
-    peering_at(view, origin, address, view.listen_port(), peer_as, me)
+    peering_at(origin, address, view.listen_port(), peer_as, me)
 }
 
-fn peering_at(
-    view: &BgpView,
-    origin: Origin,
-    address: IpAddr,
-    port: u16,
-    peer_as: u32,
-    me: &Local,
-) -> Peering {
-    let prefix = match origin {
-        Origin::Mesh => "Mesh",
-        Origin::Node => "Node",
-        Origin::Global => "Global",
-    };
-    let mut name = format!("{prefix}_{}", address.to_string().replace(['.', ':'], "_"));
-    if port != view.listen_port() && port != BGP_PORT {
-        name.push_str(&format!("_port_{port}"));
-    }
+fn peering_at(origin: Origin, address: IpAddr, port: u16, peer_as: u32, me: &Local) -> Peering {
     Peering {
-        name,
+        name: String::new(),
         origin,
         resource: None,
         address,
@@ -411,6 +467,7 @@ fn peering_at(
         keepalive_seconds: None,
         filters: Vec::new(),
         blackhole: Blackhole::None,
+        bfd: None,
         next_hop_keep: false,
         next_hop_self: false,
     }

@@ -19,47 +19,89 @@ use bgp::{
     },
 };
 
-use crate::peering::{BgpView, Local, Origin, Peering, peerings};
+use crate::peering::{BgpView, Local, Origin, Peering, Problem, Subject, peerings};
 
 /// LOCAL_PREF that stands for the normal kernel metric 1024 among Calico's nodes (v3.32 and later).
 const CALICO_LOCAL_PREF: u32 = 2_147_483_647 - 1024;
 
+/// Behind a problem that does not take sessions down.
+const KEPT: &str = "; what runs stays as it was";
+
 /// What the speaker shall do, where it comes from, and what could not be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spoken {
     /// For the speaker.
     pub(crate) config: SpeakerConfig,
-    /// The sessions, as the cluster asks for them.
+    /// The sessions: where each comes from.
     pub(crate) peerings: Vec<Peering>,
-    /// Peers and filters that cannot be used, and why.
-    pub(crate) problems: Vec<String>,
+    /// What cannot be used, and why.
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// Returns the speaker's configuration, once this node is known.
-pub(crate) fn speaker_config(view: &BgpView, node_name: &str) -> Option<Spoken> {
+///
+/// What cannot be understood any more stays as it was in `last`: a typo in a BGPPeer, a filter or a secret that was removed must not
+/// take a session down that runs.
+pub(crate) fn speaker_config(
+    view: &BgpView,
+    node_name: &str,
+    last: Option<&Spoken>,
+) -> Option<Spoken> {
     let local = view.local(node_name)?;
-    let (peers, mut problems) = peerings(view, node_name);
+    let (wanted, mut problems) = peerings(view, node_name);
     let mut config = SpeakerConfig::new(Asn(local.asn), router_id(&local, node_name));
     config.cluster_id = match local.cluster_id.as_deref().map(str::parse::<RouterId>) {
         Some(Ok(id)) => Some(id),
         Some(Err(_)) => {
-            problems.push("RouteReflectorClusterID must look like an IPv4 address".to_owned());
+            let reason = "RouteReflectorClusterID must look like an IPv4 address";
+            problems.push(Problem::new(Subject::Other, reason));
             None
         }
         None => None,
     };
-    let restart = peers.iter().filter_map(|peer| peer.restart_seconds).max();
-    if let Some(seconds) = restart {
-        config.restart_time = Duration::from_secs(u64::from(seconds));
-    }
     let advertisements = advertisements(view, &mut problems);
-    for peer in &peers {
-        match peer_config(view, &local, peer, &advertisements) {
-            Ok(peer) => config.peers.push(peer),
-            Err(reason) => problems.push(format!("{}: {reason}", peer.name)),
+    let mut peerings = Vec::new();
+    for peering in wanted {
+        match peer_config(view, &local, &peering, &advertisements) {
+            Ok(peer) => {
+                config.peers.push(peer);
+                peerings.push(peering);
+            }
+            Err(reason) => problems.push(Problem::new(peering.subject(), reason)),
         }
     }
-    Some(Spoken { config, peerings: peers, problems })
+    let mut spoken = Spoken { config, peerings, problems };
+    if let Some(last) = last {
+        spoken.keep(last);
+    }
+    let restart = spoken.peerings.iter().filter_map(|peer| peer.restart_seconds).max();
+    if let Some(seconds) = restart {
+        spoken.config.restart_time = Duration::from_secs(u64::from(seconds));
+    }
+    Some(spoken)
+}
+
+impl Spoken {
+    /// Takes over the sessions that only a problem prevents, and says so in it.
+    fn keep(&mut self, last: &Self) {
+        for peering in &last.peerings {
+            let taken =
+                |other: &Peering| other.address == peering.address || other.name == peering.name;
+            if self.peerings.iter().any(taken) {
+                continue;
+            }
+            let Some(problem) = self.problems.iter_mut().find(|each| each.prevents(peering)) else {
+                continue;
+            };
+            let mut before = last.config.peers.iter();
+            let Some(config) = before.find(|peer| peer.name == peering.name) else { continue };
+            if !problem.reason.ends_with(KEPT) {
+                problem.reason.push_str(KEPT);
+            }
+            self.config.peers.push(config.clone());
+            self.peerings.push(peering.clone());
+        }
+    }
 }
 
 /// The IPv4 address of the node; without one, 31 bits of a hash of its name (RFC 6286 asks only for uniqueness in the AS).
@@ -92,6 +134,7 @@ fn peer_config(
     config.route_reflector_client = peer.route_reflector_client;
     config.allow_own_as = usize::from(peer.allow_own_as);
     config.blackhole = peer.blackhole.clone();
+    config.bfd = peer.bfd;
     config.local_pref = CALICO_LOCAL_PREF;
     // Calico's BIRD has `add paths on` for every session: behind a reflector nodes share the load and fail over at once.
     config.add_path = AddPathMode::Both;
@@ -122,7 +165,7 @@ struct Advertisement {
 }
 
 /// Reads `prefixAdvertisements` of a BGPConfiguration, whose communities are values or names; longest prefixes first.
-fn advertisements(view: &BgpView, problems: &mut Vec<String>) -> Vec<Advertisement> {
+fn advertisements(view: &BgpView, problems: &mut Vec<Problem>) -> Vec<Advertisement> {
     let Some(default) = &view.default else { return Vec::new() };
     let value = |text: &str| {
         let named = default.communities.iter().find(|each| each.name.as_deref() == Some(text));
@@ -136,8 +179,11 @@ fn advertisements(view: &BgpView, problems: &mut Vec<String>) -> Vec<Advertiseme
             each.communities.iter().map(|text| value(text)).collect();
         match prefix.and_then(|prefix| Ok(Advertisement { prefix, communities: communities? })) {
             Ok(advertisement) => found.push(advertisement),
-            Err(reason) => problems
-                .push(format!("BGPConfiguration default: prefixAdvertisements[{index}]: {reason}")),
+            // No session depends on it.
+            Err(reason) => problems.push(Problem::new(
+                Subject::Other,
+                format!("BGPConfiguration default: prefixAdvertisements[{index}]: {reason}"),
+            )),
         }
     }
     found.sort_by_key(|each| std::cmp::Reverse(each.prefix.length()));
@@ -299,6 +345,10 @@ mod tests {
 
     use super::*;
 
+    fn lines(problems: &[Problem]) -> Vec<String> {
+        problems.iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn a_node_announces_its_own_blocks_and_is_no_transit() {
         let node = json!({"metadata": {"name": "n1", "annotations": {"projectcalico.org/IPv4Address": "10.0.0.1/24"}}, "spec": {}});
@@ -308,19 +358,65 @@ mod tests {
         view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
         view.pools
             .insert("p".into(), serde_json::from_value(json!({"cidr": "10.244.0.0/16"})).unwrap());
-        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1", None).unwrap();
         assert!(config.peers.is_empty());
-        assert_eq!(problems, ["Global_10_1_1_1: BGPFilter no does not exist"]);
+        assert_eq!(lines(&problems), ["BGPPeer leaf: BGPFilter no does not exist"]);
 
         view.filters.insert("no".into(), BgpFilterSpec::default());
-        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
-        assert_eq!(problems, Vec::<String>::new());
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1", None).unwrap();
+        assert_eq!(problems, []);
         let export = &config.peers[0].export;
         assert_eq!(export.default, Action::Reject);
         let rules = &export.filters[1].rules;
         assert_eq!(rules[0].source, Some(Source::Peers));
         assert_eq!(rules[0].action, Action::Reject);
         assert_eq!(rules[1].action, Action::Accept);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_any_more_takes_no_session_down() {
+        let node = |name: &str, address: &str| json!({"metadata": {"name": name, "annotations": {"projectcalico.org/IPv4Address": address}}, "spec": {}});
+        let tor = |spec: serde_json::Value| -> api::BgpPeer {
+            serde_json::from_value(json!({"metadata": {"name": "tor"}, "spec": spec})).unwrap()
+        };
+        let mut view = BgpView::default();
+        for (name, address) in [("n1", "10.0.0.1/24"), ("n2", "10.0.0.2/24")] {
+            view.nodes.insert(name.into(), serde_json::from_value(node(name, address)).unwrap());
+        }
+        view.peers.insert("tor".into(), tor(json!({"peerIP": "10.1.1.1", "asNumber": 65101})));
+        let good = speaker_config(&view, "n1", None).unwrap();
+        let names = |spoken: &Spoken| -> Vec<String> {
+            spoken.config.peers.iter().map(|peer| peer.name.clone()).collect()
+        };
+        assert_eq!(names(&good), ["n2", "tor"]);
+
+        // A filter that does not exist, a secret that cannot be read, an address that is none: of a BGPPeer and of the mesh.
+        let secret = json!({"secretKeyRef": {"name": "no", "key": "k"}});
+        for broken in [
+            json!({"peerIP": "10.1.1.1", "asNumber": 65101, "filters": ["no"]}),
+            json!({"peerIP": "10.1.1.1", "asNumber": 65101, "password": secret}),
+            json!({"peerIP": "10.1.1", "asNumber": 65101}),
+        ] {
+            view.peers.insert("tor".into(), tor(broken));
+            let kept = speaker_config(&view, "n1", Some(&good)).unwrap();
+            assert_eq!(names(&kept), ["n2", "tor"]);
+            assert_eq!(kept.config.peers[1], good.config.peers[1]);
+            let [problem] = &lines(&kept.problems)[..] else { panic!("{:?}", kept.problems) };
+            assert!(problem.starts_with("BGPPeer tor: ") && problem.ends_with(KEPT), "{problem}");
+            // Without a past there is nothing to keep, and nothing is promised.
+            let fresh = speaker_config(&view, "n1", None).unwrap();
+            assert_eq!(names(&fresh), ["n2"]);
+            assert!(!lines(&fresh.problems)[0].contains(KEPT));
+        }
+        let mesh = json!({"nodeMeshPassword": secret});
+        view.default = Some(serde_json::from_value(mesh).unwrap());
+        let kept = speaker_config(&view, "n1", Some(&good)).unwrap();
+        assert_eq!(names(&kept), ["n2", "tor"]);
+        assert_eq!(kept.problems.len(), 2);
+
+        // What is taken back on purpose goes, whatever else is wrong.
+        view.peers.remove("tor");
+        assert_eq!(names(&speaker_config(&view, "n1", Some(&kept)).unwrap()), ["n2"]);
     }
 
     #[test]
@@ -345,8 +441,8 @@ mod tests {
         ] {
             view.links.insert(name.into(), vec![network.parse().unwrap()]);
         }
-        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
-        assert_eq!(problems, Vec::<String>::new());
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1", None).unwrap();
+        assert_eq!(problems, []);
         let verdict = |policy: &Policy, next_hop: Option<[u8; 4]>| {
             let next_hop = next_hop.map(|each| bgp::attr::NextHop::from(IpAddr::from(each)));
             let attributes = bgp::PathAttributes { next_hop, ..bgp::PathAttributes::default() };
@@ -387,9 +483,9 @@ mod tests {
         view.peers.insert("leaf".into(), serde_json::from_value(peer).unwrap());
         view.pools
             .insert("p".into(), serde_json::from_value(json!({"cidr": "10.244.0.0/16"})).unwrap());
-        let Spoken { config, problems, .. } = speaker_config(&view, "n1").unwrap();
+        let Spoken { config, problems, .. } = speaker_config(&view, "n1", None).unwrap();
         assert_eq!(
-            problems,
+            lines(&problems),
             [
                 "BGPConfiguration default: prefixAdvertisements[3]: 'nobody' is no community; write aa:nn or aa:nn:mm"
             ]

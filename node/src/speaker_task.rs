@@ -86,7 +86,7 @@ pub(crate) fn start<S: Store>(
 ) -> Ends {
     spawn_feeds(tasks, &store, &sender);
     let (handle_sender, handle) = watch::channel(None);
-    let (problems_sender, problems) = watch::channel(Told::default());
+    let (told_sender, told) = watch::channel(Told::default());
     let (routes_sender, routes) = watch::channel(0);
     let (report_sender, report) = watch::channel(BgpReport::default());
     let conductor = Conductor {
@@ -95,10 +95,11 @@ pub(crate) fn start<S: Store>(
         felix: context.felix.clone(),
         passwords: Passwords::new(store.clone(), &context.namespace, sender.clone()),
         view: BgpView { links: links::read(), ..BgpView::default() },
+        last: None,
         affinities: BTreeMap::new(),
         announced: BTreeSet::new(),
         synced: 0,
-        told: problems_sender,
+        told: told_sender,
         handle: handle_sender,
         routes: Some(routes_sender),
         left: OnceCell::new(),
@@ -106,10 +107,10 @@ pub(crate) fn start<S: Store>(
         gateways: Gateways::default(),
     };
     tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
-    tasks.spawn(report::run(handle.clone(), problems, routes, report_sender));
+    tasks.spawn(report::run(handle.clone(), told.clone(), routes, report_sender));
     tasks.spawn(links::run(handle.clone(), sender));
     let blocks = context.blocks.subscribe();
-    tasks.spawn(queries::run(store, context.node_name.clone(), handle.clone(), blocks));
+    tasks.spawn(queries::run(store, context.node_name.clone(), handle.clone(), told, blocks));
     Ends { handle, report }
 }
 
@@ -160,6 +161,8 @@ struct Conductor<S> {
     felix: felix::driver::Handle,
     passwords: Passwords<S>,
     view: BgpView,
+    /// What the view said the last time.
+    last: Option<Spoken>,
     affinities: BTreeMap<Key, Arc<BlockAffinity>>,
     announced: BTreeSet<Prefix>,
     synced: usize,
@@ -253,7 +256,10 @@ impl<S: Store> Conductor<S> {
         let view = &mut self.view;
         match seen {
             Seen::Configuration(key, value) if key.name == "default" => {
-                view.default = value.map(|value| value.spec);
+                let (spec, annotations) =
+                    value.map(|it| (it.spec, it.metadata.annotations)).unzip();
+                view.default = spec;
+                view.annotations = annotations.unwrap_or_default();
             }
             Seen::Configuration(..) => {}
             Seen::Peer(key, value) => put(&mut view.peers, key.name, value),
@@ -273,11 +279,11 @@ impl<S: Store> Conductor<S> {
 
     /// Starts or reconfigures the speaker.
     fn conduct(&mut self) -> anyhow::Result<()> {
-        let Some(Spoken { mut config, peerings, problems }) =
-            speaker_config(&self.view, &self.node_name)
-        else {
+        let Some(spoken) = speaker_config(&self.view, &self.node_name, self.last.as_ref()) else {
             return Ok(());
         };
+        let Spoken { mut config, peerings, problems } = spoken.clone();
+        self.last = Some(spoken);
         self.gateways.want(&peerings);
         config.collectors.clone_from(&self.collectors);
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
@@ -295,6 +301,7 @@ impl<S: Store> Conductor<S> {
             known.clone_from(&blocks);
             changed
         });
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let known = self.told.borrow().problems.clone();
         for problem in problems.iter().filter(|problem| !known.contains(problem)) {
             tracing::warn!(%problem, "BGP configuration");

@@ -80,6 +80,7 @@ impl Snapshots {
                 local_as: bgp.local_as,
                 router_id: bgp.router_id,
                 peers: bgp.peers,
+                problems: bgp.problems.into_iter().take(SHOWN_PROBLEMS).collect(),
             }),
             ipam: Some(IpamState { blocks: bgp.blocks }),
             policy: Some(PolicyState {
@@ -140,11 +141,10 @@ async fn write<S: Store>(
     let status = NodeNetworkStateStatus { updated_at: Some(now.to_owned()), ..status.clone() };
     let mut patch = json!({"status": status});
     // What is absent in a merge patch stays as it was: an error that is over must be taken back.
-    if let Some(policy) =
-        patch.pointer_mut("/status/policy").and_then(|found| found.as_object_mut())
-    {
-        for field in ["lastError", "problems"] {
-            policy.entry(field).or_insert(serde_json::Value::Null);
+    for (part, field) in [("policy", "lastError"), ("policy", "problems"), ("bgp", "problems")] {
+        let part = patch.pointer_mut(&format!("/status/{part}"));
+        if let Some(part) = part.and_then(|found| found.as_object_mut()) {
+            part.entry(field).or_insert(serde_json::Value::Null);
         }
     }
     match store.patch::<NodeNetworkState>(key, Some("status"), &patch).await {

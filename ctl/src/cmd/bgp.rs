@@ -9,7 +9,10 @@ pub mod rib;
 pub mod route;
 mod which;
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use anyhow::{Result, bail};
 use api::{BgpAction, Node, NodeNetworkState, PeerOrigin, PeerStatus, Resource as _};
@@ -39,6 +42,9 @@ pub struct NodeReport {
     pub age_seconds: Option<u64>,
     /// Its sessions.
     pub sessions: Vec<PeerStatus>,
+    /// What of the configuration it cannot use, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<String>,
 }
 
 /// Whether a node's report can be relied on.
@@ -65,8 +71,14 @@ impl NodeReport {
             Some(age) if age > STALE_SECONDS => Freshness::Stale,
             Some(_) => Freshness::Fresh,
         };
-        let sessions = status.and_then(|status| status.bgp.as_ref()).map(|bgp| bgp.peers.clone());
-        Self { node: node.to_owned(), report, age_seconds, sessions: sessions.unwrap_or_default() }
+        let bgp = status.and_then(|status| status.bgp.clone()).unwrap_or_default();
+        Self {
+            node: node.to_owned(),
+            report,
+            age_seconds,
+            sessions: bgp.peers,
+            unusable: bgp.problems,
+        }
     }
 
     /// Returns what is wrong with the node's report and its sessions, one line each, with what to do.
@@ -92,6 +104,23 @@ impl NodeReport {
     }
 }
 
+/// Returns what nodes cannot use of the configuration: one line for all nodes that say the same.
+pub(super) fn unusable(reports: &[NodeReport]) -> Vec<String> {
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for report in reports.iter().filter(|report| report.report == Freshness::Fresh) {
+        for problem in &report.unusable {
+            nodes.entry(problem).or_default().push(&report.node);
+        }
+    }
+    let all = nodes.into_iter().map(|(problem, nodes)| match &nodes[..] {
+        [a, b, c, _, _, ..] => {
+            format!("{a}, {b}, {c} and {} more nodes: {problem}", nodes.len() - 3)
+        }
+        _ => format!("{}: {problem}", nodes.join(", ")),
+    });
+    all.collect()
+}
+
 fn established(session: &PeerStatus) -> bool {
     session.state == "Established"
 }
@@ -107,7 +136,7 @@ fn down_line(node: &str, session: &PeerStatus, now: u64) -> String {
     format!("{node}: {} is {}{lasting}: {cause} -> {look}", peer(session), session.state)
 }
 
-/// The BGPPeer that a session comes from: sessions of selector peerings are called `<resource>/<what>`.
+/// The BGPPeer that a session comes from: sessions of selector peerings are called `<resource>/<node>`.
 fn resource(name: &str) -> &str {
     name.split('/').next().unwrap_or(name)
 }
@@ -187,6 +216,7 @@ pub async fn summary<S: Store>(
         }
     }
     problems.extend(reports.iter().flat_map(|report| report.problems(context.now)));
+    problems.extend(unusable(&reports));
     let finding = !problems.is_empty();
     if failed {
         for report in &mut reports {

@@ -66,6 +66,7 @@ pub async fn status<S: Store>(context: &Context<S>) -> Result<Outcome> {
             ));
         }
     }
+    problems.extend(super::bgp::unusable(&reports));
     problems.extend(findings.iter().map(|finding| format!("ipam: {}", finding.message)));
     problems.extend(world.problems.iter().map(|problem| format!("policy: {problem}")));
     let finding = !problems.is_empty();

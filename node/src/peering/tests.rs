@@ -79,9 +79,9 @@ fn the_mesh_joins_nodes_that_do_not_reflect_and_strings_decide_who_waits() {
         &view(json!({}), &[]),
         "n1",
         expect![[r#"
-        Mesh_10_0_0_10 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.9
-        Mesh_fd00__10 fd00::10:179 AS65010 as AS64512 from fd00::9
-    "#]],
+            n2 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.9
+            n2/ipv6 fd00::10:179 AS65010 as AS64512 from fd00::9
+        "#]],
     );
 }
 
@@ -93,8 +93,8 @@ fn a_node_peers_with_its_leaf_only_when_the_mesh_is_off() {
         &view,
         "n1",
         expect![[r#"
-        Node_10_1_1_1 10.1.1.1:179 AS65101 as AS64600 from 10.0.0.9 md5
-    "#]],
+            leaf1 10.1.1.1:179 AS65101 as AS64600 from 10.0.0.9 md5
+        "#]],
     );
     check(&view, "n2", expect![""]);
 }
@@ -107,19 +107,19 @@ fn selector_peerings_have_two_ends() {
         &view,
         "n1",
         expect![[r#"
-        Node_10_0_0_20 10.0.0.20:179 AS64512 as AS64512 from 10.0.0.9
-        Node_fd00__20 fd00::20:179 AS64512 as AS64512 from fd00::9
-    "#]],
+            to-rr/rr 10.0.0.20:179 AS64512 as AS64512 from 10.0.0.9
+            to-rr/rr/ipv6 fd00::20:179 AS64512 as AS64512 from fd00::9
+        "#]],
     );
     check(
         &view,
         "rr",
         expect![[r#"
-        Node_10_0_0_10 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.20
-        Node_10_0_0_9 10.0.0.9:179 AS64512 as AS64512 from 10.0.0.20 rr-client
-        Node_fd00__10 fd00::10:179 AS65010 as AS64512 from fd00::20
-        Node_fd00__9 fd00::9:179 AS64512 as AS64512 from fd00::20 rr-client
-    "#]],
+            to-rr/n1 10.0.0.9:179 AS64512 as AS64512 from 10.0.0.20 rr-client
+            to-rr/n1/ipv6 fd00::9:179 AS64512 as AS64512 from fd00::20 rr-client
+            to-rr/n2 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.20
+            to-rr/n2/ipv6 fd00::10:179 AS65010 as AS64512 from fd00::20
+        "#]],
     );
 }
 
@@ -140,13 +140,13 @@ fn nonsense_is_reported_and_costs_only_itself() {
         &view(json!({"nodeToNodeMeshEnabled": false}), &peers),
         "n1",
         expect![[r#"
-        Global_10_1_1_1_port_1790 10.1.1.1:1790 AS65101 as AS64512 from 10.0.0.9
-        ! BGPPeer b-again: 10.1.1.1 is a peer already by BGPPeer a-good
-        ! BGPPeer c-no-as: asNumber must be given with peerIP
-        ! BGPPeer d-selector: nodeSelector 'rack ==': expected a value in quotes, such as 'web' at position 7
-        ! BGPPeer e-address: peerIP 'leaf1' is no address; write 10.0.0.1, 10.0.0.1:1790 or [2001:db8::1]:1790
-        ! BGPPeer f-secret: password: secret no has no key k, or cannot be read
-    "#]],
+            a-good 10.1.1.1:1790 AS65101 as AS64512 from 10.0.0.9
+            ! BGPPeer b-again: 10.1.1.1 is a peer already by BGPPeer a-good
+            ! BGPPeer c-no-as: asNumber must be given with peerIP
+            ! BGPPeer d-selector: nodeSelector 'rack ==': expected a value in quotes, such as 'web' at position 7
+            ! BGPPeer e-address: peerIP 'leaf1' is no address; write 10.0.0.1, 10.0.0.1:1790 or [2001:db8::1]:1790
+            ! BGPPeer f-secret: password: secret no has no key k, or cannot be read
+        "#]],
     );
 }
 
@@ -164,9 +164,9 @@ fn a_router_behind_a_gateway_is_reached_from_the_nodes_address_unless_the_peer_s
         &view(json!({"nodeToNodeMeshEnabled": false}), &peers),
         "n1",
         expect![[r#"
-            Global_10_9_0_1 10.9.0.1:179 AS65101 as AS64512 from 10.0.0.9 by 10.0.0.254
-            Global_10_9_0_2 10.9.0.2:179 AS65101 as AS64512
-            Global_fd09__1 fd09::1:179 AS65101 as AS64512 from fd00::9
+            a 10.9.0.1:179 AS65101 as AS64512 from 10.0.0.9 by 10.0.0.254
+            b 10.9.0.2:179 AS65101 as AS64512
+            c fd09::1:179 AS65101 as AS64512 from fd00::9
             ! BGPPeer d: reachableBy fd00::1 is of another family than peerIP 10.9.0.4
             ! BGPPeer e: reachableBy 10.9.0.5 is the peer itself; name the router before it
             ! BGPPeer f: reachableBy 'leaf' is no address; write one like 10.0.0.1
@@ -187,7 +187,8 @@ fn blackholes_are_agreed_by_an_annotation() {
         assert!(mesh.clone().count() > 0);
         assert!(mesh.clone().all(|peering| peering.blackhole == Blackhole::None));
         let tor = list.iter().find(|peering| peering.resource.as_deref() == Some("tor"));
-        tor.map(|tor| tor.blackhole.clone()).ok_or(problems.join("\n"))
+        tor.map(|tor| tor.blackhole.clone())
+            .ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
     let within = |networks: &[&str]| {
         Blackhole::Within(networks.iter().map(|text| text.parse().unwrap()).collect())
@@ -200,4 +201,19 @@ fn blackholes_are_agreed_by_an_annotation() {
     let problem = agreed(Some("all")).unwrap_err();
     let expected = "BGPPeer tor: annotation voile.dev/blackhole: 'all' is no prefix";
     assert!(problem.starts_with(expected) && problem.contains("write true"), "{problem}");
+}
+
+/// Metrics, logs and `voilectl bgp` know a session by this; two must not have one name.
+#[test]
+fn a_bgppeer_with_the_name_of_a_node_keeps_it() {
+    let tor = json!({"peerIP": "10.1.1.1", "asNumber": 65101});
+    check(
+        &view(json!({}), &[("n2", tor)]),
+        "n1",
+        expect![[r#"
+        n2 10.1.1.1:179 AS65101 as AS64512 from 10.0.0.9
+        n2/ipv6 fd00::10:179 AS65010 as AS64512 from fd00::9
+        n2@10.0.0.10 10.0.0.10:179 AS65010 as AS64512 from 10.0.0.9
+    "#]],
+    );
 }

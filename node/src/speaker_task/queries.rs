@@ -22,6 +22,8 @@ use store::{
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
+use super::Told;
+
 /// Who asked has read the answer by then, or never will.
 const KEEP: Duration = Duration::from_secs(60);
 /// Answers are no place for tables: etcd takes 1.5 MB.
@@ -32,6 +34,8 @@ const PART: usize = 1000;
 const WATCH: Duration = Duration::from_secs(10);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
+/// As many peers are listed by name.
+const SHOWN: usize = 20;
 /// Questions that are answered at the same time.
 const AT_ONCE: usize = 32;
 
@@ -40,6 +44,7 @@ pub(super) async fn run<S: Store>(
     store: S,
     node_name: String,
     handle: watch::Receiver<Option<Handle>>,
+    told: watch::Receiver<Told>,
     blocks: watch::Receiver<BTreeSet<IpNet>>,
 ) {
     let list = ListOptions::cached().label(QUERY_NODE_LABEL, node_label(&node_name));
@@ -79,8 +84,9 @@ pub(super) async fn run<S: Store>(
                     let known = blocks.borrow().clone();
                     let (store, clock) = (store.clone(), clock.clone());
                     let question = query.spec.clone();
+                    let named = sessions(question.peer.as_deref(), &told.borrow());
                     answers.spawn(async move {
-                        let result = answer(&question, speaker, &known).await;
+                        let result = answer(&question, named, speaker, &known).await;
                         write(&store, &key, result, &clock).await;
                     });
                 }
@@ -113,23 +119,50 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
+/// Returns the names of the sessions that a question is about; an empty text names none.
+///
+/// People know a session by its name, by the address of the peer, or by the BGPPeer that asks for it, whose selector may have found several
+/// nodes (`reflectors` for `reflectors/n7` and `reflectors/n8`).
+fn sessions(wanted: Option<&str>, told: &Told) -> Result<Vec<String>, String> {
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(Vec::new()) };
+    let known = || told.config.iter().flat_map(|config| &config.peers);
+    let exactly = known().filter(|peer| peer.name == wanted || peer.address.to_string() == wanted);
+    let exactly: Vec<String> = exactly.map(|peer| peer.name.clone()).collect();
+    if !exactly.is_empty() {
+        return Ok(exactly);
+    }
+    let of = |name: &str| name.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('/'));
+    let of_resource: Vec<String> =
+        known().filter(|peer| of(&peer.name)).map(|peer| peer.name.clone()).collect();
+    if !of_resource.is_empty() {
+        return Ok(of_resource);
+    }
+    let others: Vec<&str> = known().map(|peer| peer.name.as_str()).collect();
+    Err(match others.len() {
+        0 => format!("this node has no peer '{wanted}', nor any other"),
+        SHOWN.. => format!("this node has no peer '{wanted}' among its {}", others.len()),
+        _ => format!("this node has no peer '{wanted}'; it has {}", others.join(", ")),
+    })
+}
+
 async fn answer(
     question: &BgpQuerySpec,
+    named: Result<Vec<String>, String>,
     speaker: Option<Handle>,
     blocks: &BTreeSet<IpNet>,
 ) -> Result<String, String> {
     let speaker = speaker.ok_or("the speaker has not started yet")?;
-    let peer = question.peer.as_deref();
+    let named = named?;
     let answer = if let Some(action) = question.action {
-        operate(peer.unwrap_or_default(), action, question.text.clone(), &speaker).await?
+        operate(&named, action, question.text.clone(), &speaker).await?
     } else if let Some(wanted) = &question.table {
-        table(wanted, peer, &speaker).await?
+        table(wanted, &named, &speaker).await?
     } else if let Some(wanted) = &question.watch {
         happenings(wanted, &speaker).await?
     } else if let Some(destination) = &question.destination {
         route(destination, &speaker, blocks).await?
-    } else if let Some(peer) = peer {
-        peers(peer, &speaker).await?
+    } else if question.peer.is_some() {
+        peers(&named, &speaker).await?
     } else {
         return Err("nothing is asked that this version knows".to_owned());
     };
@@ -150,7 +183,7 @@ fn prefix(text: &Option<String>) -> Result<Option<Prefix>, String> {
 
 /// Does something to a session; a log line says so, because it is a change that no object tells of afterwards.
 async fn operate(
-    peer: &str,
+    peers: &[String],
     action: BgpAction,
     text: Option<String>,
     speaker: &Handle,
@@ -160,16 +193,24 @@ async fn operate(
         BgpAction::RefreshIn => (PeerAction::RefreshIn, "asked to send everything again"),
         BgpAction::RefreshOut => (PeerAction::RefreshOut, "everything is sent again"),
     };
-    tracing::info!(%peer, ?action, "an operator acts on a session");
-    speaker.operate(peer, action).await.map_err(stopped)??;
+    if peers.is_empty() {
+        return Err("which session?".to_owned());
+    }
+    for peer in peers {
+        tracing::info!(%peer, ?action, "an operator acts on a session");
+        speaker.operate(peer, action.clone()).await.map_err(stopped)??;
+    }
     serde_json::to_string(&json!({ "done": done })).map_err(|error| error.to_string())
 }
 
 async fn table(
     wanted: &BgpTableQuery,
-    peer: Option<&str>,
+    peers: &[String],
     speaker: &Handle,
 ) -> Result<String, String> {
+    if peers.len() > 1 {
+        return Err(format!("ask for one session at a time: {}", peers.join(", ")));
+    }
     let mut question = TableQuestion {
         table: match wanted.view {
             BgpTable::AdjIn => Table::AdjIn,
@@ -180,7 +221,7 @@ async fn table(
             BgpPolicySide::Pre => PolicySide::Pre,
             BgpPolicySide::Post => PolicySide::Post,
         },
-        peer: peer.filter(|peer| !peer.is_empty()).map(str::to_owned),
+        peer: peers.first().cloned(),
         within: prefix(&wanted.within)?,
         after: prefix(&wanted.after)?,
         limit: PART,
@@ -188,7 +229,7 @@ async fn table(
     loop {
         let part = speaker.table(question.clone()).await.map_err(stopped)?;
         let part = part.ok_or_else(|| {
-            format!("this node has no peer '{}'", question.peer.as_deref().unwrap_or_default())
+            format!("peer '{}' is gone", question.peer.as_deref().unwrap_or_default())
         })?;
         let text = serde_json::to_string(&TableReport::from(&part));
         let text = text.map_err(|error| error.to_string())?;
@@ -242,17 +283,51 @@ async fn route(
     serde_json::to_string(&report).map_err(|error| error.to_string())
 }
 
-async fn peers(wanted: &str, speaker: &Handle) -> Result<String, String> {
+/// Some peers, or all if none are named.
+async fn peers(named: &[String], speaker: &Handle) -> Result<String, String> {
     let snapshot = speaker.snapshot(false).await.map_err(stopped)?;
-    let named = snapshot.peers.iter().filter(|peer| {
-        wanted.is_empty() || peer.name == wanted || peer.address.to_string() == wanted
-    });
-    let reports: Vec<&PeerSnapshot> = named.collect();
+    let reports =
+        snapshot.peers.iter().filter(|peer| named.is_empty() || named.contains(&peer.name));
+    let reports: Vec<&PeerSnapshot> = reports.collect();
     if reports.is_empty() {
-        return Err(match wanted {
-            "" => "this node has no peers".to_owned(),
-            wanted => format!("this node has no peer '{wanted}'"),
+        return Err(match named {
+            [] => "this node has no peers".to_owned(),
+            _ => format!("the session with {} is gone", named.join(", ")),
         });
     }
     serde_json::to_string(&reports).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use bgp::{
+        Asn,
+        config::{PeerConfig, SpeakerConfig},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_by_itself_by_its_address_or_by_its_bgppeer() {
+        let mut config =
+            SpeakerConfig::new(Asn(64512), std::net::Ipv4Addr::new(10, 0, 0, 1).into());
+        for (name, address) in
+            [("tor-a", "10.1.1.1"), ("reflectors/n2", "10.0.0.2"), ("reflectors/n3", "10.0.0.3")]
+        {
+            config.peers.push(PeerConfig::new(name, address.parse().unwrap(), Asn(65001)));
+        }
+        let told = Told { config: Some(config), ..Told::default() };
+        let named = |text| sessions(Some(text), &told);
+        assert_eq!(named("tor-a").unwrap(), ["tor-a"]);
+        assert_eq!(named("10.1.1.1").unwrap(), ["tor-a"]);
+        assert_eq!(named("reflectors").unwrap(), ["reflectors/n2", "reflectors/n3"]);
+        assert_eq!(named("reflectors/n3").unwrap(), ["reflectors/n3"]);
+        assert!(named("").unwrap().is_empty());
+        assert_eq!(
+            named("tor").unwrap_err(),
+            "this node has no peer 'tor'; it has tor-a, reflectors/n2, reflectors/n3"
+        );
+        let nobody = sessions(Some("tor-b"), &Told::default()).unwrap_err();
+        assert_eq!(nobody, "this node has no peer 'tor-b', nor any other");
+    }
 }

@@ -373,3 +373,41 @@ async fn what_happens_is_shown_as_it_happens() {
     let left = store.list::<api::BgpQuery>(&ListOptions::consistent()).await.unwrap();
     assert!(left.items.is_empty(), "questions are left behind");
 }
+
+/// What a daemon cannot use makes no session, so that no row of the table would tell of it.
+#[tokio::test]
+async fn what_nodes_cannot_use_is_said_once() {
+    let store = MemoryStore::new();
+    let unusable = "BGPPeer tor-a: BGPFilter no does not exist; what runs stays as it was";
+    for number in 1..=5 {
+        let name = format!("worker-{number}");
+        node(&store, &name, number).await;
+        let bgp =
+            json!({"localAs": 64601, "routerId": "10.0.0.1", "peers": [], "problems": [unusable]});
+        let object =
+            json!({"metadata": {"name": name}, "status": {"updatedAt": FRESH, "bgp": bgp}});
+        crate::testing::put::<api::NodeNetworkState>(&store, object).await;
+    }
+    expect![[r#"
+        worker-1, worker-2, worker-3 and 2 more nodes: BGPPeer tor-a: BGPFilter no does not exist; what runs stays as it was
+        exit code 1
+    "#]].assert_eq(&run(&store, &["bgp", "summary"]).await);
+    expect![[r#"
+        worker-2: BGPPeer tor-a: BGPFilter no does not exist; what runs stays as it was
+        exit code 1
+    "#]]
+    .assert_eq(&run(&store, &["bgp", "summary", "--node", "worker-2"]).await);
+    expect![[r#"
+        NODE       REPORT    VERSION   ASN     SESSIONS   BGP-ROUTES   BLOCKS   PODS   POLICIES
+        worker-1   10s ago   -         64601   0/0        0            0        0      0
+        worker-2   10s ago   -         64601   0/0        0            0        0      0
+        worker-3   10s ago   -         64601   0/0        0            0        0      0
+        worker-4   10s ago   -         64601   0/0        0            0        0      0
+        worker-5   10s ago   -         64601   0/0        0            0        0      0
+
+        0 blocks, addresses in use: 0, policies: 0, pods: 0
+        1 problem:
+          worker-1, worker-2, worker-3 and 2 more nodes: BGPPeer tor-a: BGPFilter no does not exist; what runs stays as it was
+        exit code 1
+    "#]].assert_eq(&run(&store, &["status"]).await);
+}
