@@ -137,7 +137,8 @@ fn sessions(wanted: Option<&str>, told: &Told) -> Result<Vec<String>, String> {
     if !of_resource.is_empty() {
         return Ok(of_resource);
     }
-    let others: Vec<&str> = known().map(|peer| peer.name.as_str()).collect();
+    let mut others: Vec<&str> = known().map(|peer| peer.name.as_str()).collect();
+    others.sort_unstable();
     Err(match others.len() {
         0 => format!("this node has no peer '{wanted}', nor any other"),
         SHOWN.. => format!("this node has no peer '{wanted}' among its {}", others.len()),
@@ -325,7 +326,7 @@ mod tests {
         assert!(named("").unwrap().is_empty());
         assert_eq!(
             named("tor").unwrap_err(),
-            "this node has no peer 'tor'; it has tor-a, reflectors/n2, reflectors/n3"
+            "this node has no peer 'tor'; it has reflectors/n2, reflectors/n3, tor-a"
         );
         let nobody = sessions(Some("tor-b"), &Told::default()).unwrap_err();
         assert_eq!(nobody, "this node has no peer 'tor-b', nor any other");
