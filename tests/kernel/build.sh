@@ -14,7 +14,11 @@ if [ ! -e "$image" ]; then
   series=${version%.*}
   cd "$folder"
   curl --fail --silent --show-error --location --output source.deb \
-    "$mirror/pool/main/l/linux/linux-source-${series}_${version}_all.deb"
+    "$mirror/pool/main/l/linux/linux-source-${series}_${version}_all.deb" || {
+    echo "$mirror no longer has $version: set KERNEL_VERSION to one that https://packages.debian.org/linux-source-$series lists, or" \
+      "DEBIAN_MIRROR to a https://snapshot.debian.org/archive/debian/DATE that has it" >&2
+    exit 1
+  }
   dpkg-deb --fsys-tarfile source.deb | tar --extract --to-stdout "./usr/src/linux-source-$series.tar.xz" | tar --extract --xz
   rm source.deb
   cd "linux-source-$series"
