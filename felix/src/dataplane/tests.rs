@@ -423,7 +423,7 @@ fn default_deny_ingress_renders() {
 
         	map to_endpoint {
         		type ifname : verdict
-        		elements = { "calidef-db-0" : goto group-ingress-7c5cda83486b67eff24b }
+        		elements = { "calidef-db-0" : jump group-ingress-7c5cda83486b67eff24b }
         	}
 
         	chain group-ingress-7c5cda83486b67eff24b {
@@ -466,7 +466,7 @@ fn the_database_policy_renders() {
 
         	map to_endpoint {
         		type ifname : verdict
-        		elements = { "calidef-db-0" : goto group-ingress-bd337fa161090d5ae50d }
+        		elements = { "calidef-db-0" : jump group-ingress-bd337fa161090d5ae50d }
         	}
 
         	chain group-ingress-bd337fa161090d5ae50d {
@@ -499,7 +499,7 @@ fn the_egress_policy_renders() {
         table inet voile {
         	map from_endpoint {
         		type ifname : verdict
-        		elements = { "calidef-db-0" : goto group-egress-5055517247d91ada9405 }
+        		elements = { "calidef-db-0" : jump group-egress-5055517247d91ada9405 }
         	}
 
         	map to_endpoint {
@@ -583,4 +583,31 @@ fn the_chains_the_kernel_calls_render() {
 
         }
     "#]].assert_eq(&text::render(&table));
+}
+
+/// A packet that entered a base chain before a transaction may find an endpoint's new chain in the map, and that chain is
+/// empty for it: the kernel takes rules by the generation in which the packet came, and elements by the present one.
+#[test]
+fn a_chain_that_is_still_empty_lets_nothing_through() {
+    let deny = policy(json!({
+        "metadata": { "name": "default-deny", "namespace": "default" },
+        "spec": { "podSelector": {}, "policyTypes": ["Ingress", "Egress"] },
+    }));
+    let (_, mut table, _) = engine(seed_pods().into_iter().chain([deny]));
+    let names: Vec<ChainName> = table
+        .chains()
+        .filter(|chain| chain.base.is_none())
+        .map(|chain| chain.name.clone())
+        .collect();
+    assert!(names.len() >= 4, "{names:?}");
+    for name in names {
+        let _ = table.put_chain(Chain::new(name, Vec::new()));
+    }
+    let (pod, stranger) = ("10.244.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
+    let interface = || "calidef-db-0".to_owned();
+    let to = fake::Packet { oif: interface(), ..fake::Packet::new(stranger, pod, 17, 53) };
+    let from = fake::Packet { iif: interface(), ..fake::Packet::new(pod, stranger, 17, 53) };
+    for (hook, packet) in [(Hook::Forward, &to), (Hook::Forward, &from), (Hook::Input, &from)] {
+        assert!(!fake::passes(&table, hook, None, packet), "{hook:?} {packet:?}");
+    }
 }

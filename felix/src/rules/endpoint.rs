@@ -60,7 +60,10 @@ pub fn dispatch(
         rules.push(Rule::new(vec![Expr::Counter], Verdict::Accept).comment("no tier decided"));
     }
     chains.insert(0, Chain::new(name.clone(), rules));
-    Dispatch { verdict: Verdict::Goto(name), chains }
+    // Not `goto`: a packet that entered the base chain before a transaction and looks into the map after it finds a chain that
+    // did not exist in its generation, which the kernel walks as an empty one. Then it must come back to the rule behind the
+    // map, which drops; `goto` would end at the base chain's policy.
+    Dispatch { verdict: Verdict::Jump(name), chains }
 }
 
 /// The text that tells groups apart.
