@@ -4,6 +4,7 @@ mod community;
 mod decode;
 mod encode;
 mod interner;
+mod next_hops;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
     decode::{Context, Decoded, Treatment, decode, decode_next_hop},
     encode::{encode_block, encode_mp_reach_head, encode_next_hop},
     interner::{AttrId, AttrSet, Interner, RawKey},
+    next_hops::{NextHopId, NextHops},
 };
 use crate::types::{Asn, RouterId};
 

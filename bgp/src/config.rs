@@ -42,6 +42,9 @@ pub struct SpeakerConfig {
     pub multipath_relax: bool,
     /// Whether changes of next hops are told ([`crate::Output::Fib`]); fixed when the speaker is made.
     pub fib: bool,
+    /// Whether the machine's routing table is asked about next hops ([`crate::Output::NextHopWatch`]): only those that it leads
+    /// to are used. Otherwise all are, at the same cost.
+    pub follow_next_hops: bool,
     /// How long peers keep our routes when we go; at most 4095 s (RFC 4724 §3).
     pub restart_time: Duration,
     /// Whether this is a restart with forwarding preserved: routes are chosen once peers have sent theirs.
@@ -67,6 +70,7 @@ impl SpeakerConfig {
             max_paths: 64,
             multipath_relax: true,
             fib: true,
+            follow_next_hops: false,
             restart_time: Duration::from_secs(120),
             restarting: false,
             forwarding_via: None,

@@ -51,8 +51,8 @@ pub use self::{
     session::State,
     speaker::{
         BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
-        InterfaceDown, LocalNetworks, LocalRoute, Output, PeerAction, PeerEvent, Shutdown, Slice,
-        Speaker,
+        InterfaceDown, LocalNetworks, LocalRoute, NextHopAnswer, Output, PeerAction, PeerEvent,
+        ResolvingRoute, Shutdown, Slice, Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

@@ -196,7 +196,7 @@ pub fn usage(usage: &Usage) -> (&'static str, Option<String>) {
         Usage::Best(why) => ("best", Some(why.to_string())),
         Usage::Multipath => ("multipath", None),
         Usage::Lost(why) => ("lost", Some(why.to_string())),
-        Usage::Unreachable => ("unreachable", Some("the link of the next hop is down".into())),
+        Usage::Unreachable(why) => ("unreachable", Some(why.clone())),
         Usage::Rejected(why) => ("rejected", Some((*why).into())),
     }
 }
@@ -231,7 +231,7 @@ fn kernel(state: &FibState, best: Option<&PathExplanation>) -> KernelReport {
         FibState::Refused { route, why } => routed("refused", route, Some(why)),
         FibState::Local => report("local", "originated here: the way to it is not BGP's to write"),
         FibState::NoPath => report("none", "no path is usable"),
-        FibState::Unreachable => report("none", "the link of the next hop is down"),
+        FibState::Unreachable(why) => report("none", why),
         FibState::Restarting => {
             report("kept", "as before the restart, until peers have sent their tables")
         }

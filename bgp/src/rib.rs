@@ -5,6 +5,8 @@
 //! the usual slot, with one path, needs no allocation.
 
 mod path;
+mod reach;
+mod recheck;
 mod slot;
 mod sources;
 mod walk;
@@ -16,10 +18,13 @@ use hashbrown::DefaultHashBuilder;
 
 pub(crate) use self::{
     path::{Accepted, Path, PathKey, Rejection},
+    reach::HopChange,
     sources::{Count, Source, Uses},
     walk::{Retire, Review, Task},
 };
 use self::{
+    reach::Reach,
+    recheck::Recheck,
     slot::{Slot, Slots},
     sources::Sources,
     way::{Way, WayId, Ways},
@@ -29,7 +34,7 @@ use crate::{
     decision::{Candidate, Decision, Multipath, decide},
     index::{Found, Index},
     prefetch::prefetch,
-    speaker::{FibNextHop, FibRoute},
+    speaker::FibRoute,
     types::{Family, Prefix},
     wire::Item,
 };
@@ -84,14 +89,14 @@ pub(crate) struct Rib {
     slots: Slots,
     free: Vec<SlotId>,
     dirty: VecDeque<SlotId>,
-    /// From here on all slots are to be decided about again.
-    recheck: Option<usize>,
+    recheck: Recheck,
     sources: Sources,
     ways: Ways,
     /// Neighbouring prefixes mostly share their attributes.
     recent_way: Option<(AttrId, PeerId, Option<WayId>)>,
-    /// Networks on links without carrier.
-    unreachable: Vec<Prefix>,
+    reach: Reach,
+    /// Prefixes with a path that is not used because of its next hop.
+    obstructed: usize,
     /// Paths that went or changed their attributes since the interner was swept: nobody may need those any more.
     dropped: usize,
     pub(crate) multipath: Multipath,
@@ -116,11 +121,12 @@ impl Rib {
             slots: Slots::default(),
             free: Vec::new(),
             dirty: VecDeque::new(),
-            recheck: None,
+            recheck: Recheck::default(),
             sources: Sources::default(),
             ways: Ways::default(),
             recent_way: None,
-            unreachable: Vec::new(),
+            reach: Reach::default(),
+            obstructed: 0,
             dropped: 0,
             multipath,
             journal: None,
@@ -341,54 +347,43 @@ impl Rib {
         (first..end).filter_map(|index| u32::try_from(index).ok().map(SlotId))
     }
 
-    /// Replaces the networks that cannot be reached and looks at everything again.
-    pub(crate) fn set_unreachable(&mut self, networks: Vec<Prefix>) {
-        if self.unreachable != networks {
-            self.unreachable = networks;
-            self.mark_all();
-        }
-    }
-
     /// Decides everything again.
     pub(crate) const fn mark_all(&mut self) {
-        self.recheck = Some(0);
+        self.recheck.begin_all();
     }
 
     /// Says whether decisions are due, or will be because of walks.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty() || self.recheck.is_some() || self.is_walking()
+        !self.dirty.is_empty() || !self.recheck.is_over() || self.is_walking()
     }
 
     /// Takes up to `limit` slots whose paths changed; [`Rib::update`] is next for each.
-    pub(crate) fn take_dirty(&mut self, limit: usize) -> Vec<SlotId> {
+    pub(crate) fn take_dirty(&mut self, limit: usize, interner: &Interner) -> Vec<SlotId> {
         let taken: Vec<SlotId> = self.dirty.drain(..self.dirty.len().min(limit)).collect();
-        match self.recheck {
-            // Not together: no slot is to be twice in one batch.
-            Some(next) if taken.is_empty() => {
-                let end = next.saturating_add(limit);
-                self.recheck = (end < self.slots.len()).then_some(end);
-                self.range(next, limit).collect()
-            }
-            _ => taken,
+        // Not together: no slot is to be twice in one batch.
+        if taken.is_empty() && !self.recheck.is_over() {
+            return self.take_recheck(limit, interner);
         }
+        taken
     }
 
     /// Throws away what is due.
     pub(crate) fn forget_dirty(&mut self) {
-        self.recheck = None;
+        self.recheck.clear();
         self.sources.forget_walks();
-        self.take_dirty(usize::MAX);
+        self.dirty.clear();
     }
 
     /// Decides about one slot.
     pub(crate) fn update(&mut self, id: SlotId, interner: &Interner) -> Outcome {
         let Some(slot) = self.slot(id) else { return Outcome::default() };
+        let prefix = slot.prefix;
         let (best, fib) = match slot.paths() {
             [] => (None, None),
             [only] => {
                 let only = *only;
-                match self.usable(slot.prefix.family(), &only, interner) {
-                    Some(set) => (Some(0), self.only_way(&only, set)),
+                match self.usable(&prefix, &only, interner) {
+                    Some(set) => (Some(0), self.only_way(&only, set, interner)),
                     None => (None, None),
                 }
             }
@@ -403,7 +398,7 @@ impl Rib {
         slot.set_dirty(false);
         let chosen = slot.choose(best);
         let before = std::mem::replace(&mut slot.fib, fib);
-        let prefix = slot.prefix;
+        self.note_next_hops(id, interner);
         if before != fib {
             self.count_uses(before, fib);
         }
@@ -440,31 +435,15 @@ impl Rib {
         slot.map_or(&[], |slot| self.ways.sources(slot.fib))
     }
 
-    /// Returns the attributes of a path that may be used.
-    fn usable<'a>(
-        &self,
-        family: Family,
-        path: &Path,
-        interner: &'a Interner,
-    ) -> Option<&'a AttrSet> {
-        let set = interner.get(path.accepted().ok()?)?;
-        self.fate(family, path)?;
-        // What is dropped needs no next hop.
-        (path.is_blackholed() || self.is_reachable(set)).then_some(set)
-    }
-
     /// Runs the decision process over the usable paths of a slot.
     fn decision(&self, slot: &Slot, interner: &Interner) -> Option<Decision> {
         decide(self.candidates_in(slot, interner), self.multipath)
     }
 
     fn candidates_in<'a>(&'a self, slot: &Slot, interner: &'a Interner) -> Vec<Candidate<'a>> {
-        let family = slot.prefix.family();
         let candidates = slot.paths().iter().enumerate().filter_map(|(index, path)| {
-            let attributes = self.usable(family, path, interner)?;
-            let Source { origination, interface } = self.source(path.key.source)?;
-            let (from, interface) = (*origination, interface.as_deref());
-            Some(Candidate { attributes, from, interface, path_id: path.key.path_id, index })
+            let attributes = self.usable(&slot.prefix, path, interner)?;
+            self.candidate(index, path, attributes)
         });
         candidates.collect()
     }
@@ -492,12 +471,7 @@ impl Rib {
         Some(used.unwrap_or(first).0)
     }
 
-    fn is_reachable(&self, set: &AttrSet) -> bool {
-        let Some(next_hop) = set.next_hop else { return true };
-        !self.unreachable.iter().any(|network| network.contains_address(next_hop))
-    }
-
-    fn only_way(&mut self, path: &Path, set: &AttrSet) -> Option<WayId> {
+    fn only_way(&mut self, path: &Path, set: &AttrSet, interner: &Interner) -> Option<WayId> {
         let id = path.accepted().ok()?;
         if path.is_blackholed() {
             return self.ways.intern(Some(Way::blackhole(path.key.source)));
@@ -508,21 +482,9 @@ impl Rib {
         {
             return way;
         }
-        let way = self.ways.intern(Way::via(self.next_hop(path, set).into_iter().collect()));
+        let way = self.ways.intern(Way::via(self.legs(path, set, interner)));
         self.recent_way = Some((id, path.key.source, way));
         way
-    }
-
-    /// Routes of our own are not ours to put into the kernel.
-    fn next_hop(&self, path: &Path, set: &AttrSet) -> Option<(FibNextHop, PeerId)> {
-        if path.key.source == PeerId::LOCAL {
-            return None;
-        }
-        let address = set.next_hop?;
-        let link_local = matches!(address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let source = self.source(path.key.source).filter(|_| link_local);
-        let interface = source.and_then(|source| source.interface.clone());
-        Some((FibNextHop { address, interface }, path.key.source))
     }
 
     /// The best path says whether packets are dropped; what is dropped shares no load.
@@ -535,8 +497,8 @@ impl Rib {
             return Some(Way::blackhole(best.key.source));
         }
         let via = used.into_iter().filter(|path| !path.is_blackholed());
-        let hops = via.filter_map(|path| self.next_hop(path, interner.get(path.accepted().ok()?)?));
-        Way::via(hops.collect())
+        let sets = via.filter_map(|path| Some((path, interner.get(path.accepted().ok()?)?)));
+        Way::via(sets.flat_map(|(path, set)| self.legs(path, set, interner)).collect())
     }
 
     pub(crate) fn prefix(&self, id: SlotId) -> Option<Prefix> {
@@ -565,9 +527,11 @@ impl Rib {
         interner: &'a Interner,
     ) -> impl Iterator<Item = &'a Path> {
         let slot = self.slot(id);
-        let paths = slot.map(Slot::paths).unwrap_or_default();
-        let family = slot.map_or(Family::Ipv4, |slot| slot.prefix.family());
-        paths.iter().filter(move |path| self.usable(family, path, interner).is_some())
+        let paths =
+            slot.into_iter().flat_map(|slot| slot.paths().iter().map(|path| (slot.prefix, path)));
+        let usable =
+            paths.filter(move |(prefix, path)| self.usable(prefix, path, interner).is_some());
+        usable.map(|(_, path)| path)
     }
 
     /// Gives the slots back that hold nothing any more; every group has seen that.

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub attribute_sets: usize,
     /// How many routes the kernel does not have although it should.
     pub routes_refused: usize,
+    /// How many prefixes have a path that is not used because its next hop cannot be reached.
+    pub prefixes_unreachable: usize,
     /// The peers, by name.
     pub peers: Vec<PeerSnapshot>,
     /// Collectors of BMP.
@@ -433,8 +435,8 @@ pub enum FibState {
     Local,
     /// No path is usable.
     NoPath,
-    /// The next hop is on a link that is down.
-    Unreachable,
+    /// No next hop can be reached; why.
+    Unreachable(String),
     /// Nothing is told until peers have sent their tables after a restart.
     Restarting,
     /// This speaker writes no routes.
@@ -450,8 +452,8 @@ pub enum Usage {
     Multipath,
     /// Lost in this step.
     Lost(Why),
-    /// Its next hop is on a link that is down.
-    Unreachable,
+    /// Its next hop cannot be reached; why.
+    Unreachable(String),
     /// Not considered; why.
     Rejected(&'static str),
 }

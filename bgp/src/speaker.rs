@@ -16,6 +16,7 @@ mod group;
 mod history;
 mod import;
 mod networks;
+mod next_hops;
 mod operate;
 mod output;
 mod peer;
@@ -40,7 +41,7 @@ pub use self::networks::LocalNetworks;
 pub use self::operate::PeerAction;
 pub use self::output::{
     BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
-    InterfaceDown, LocalRoute, Output, PeerEvent, Shutdown, Slice,
+    InterfaceDown, LocalRoute, NextHopAnswer, Output, PeerEvent, ResolvingRoute, Shutdown, Slice,
 };
 use self::{fib::Fib, peer::Peer, restart::Restart, watch::Watcher};
 use crate::{

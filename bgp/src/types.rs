@@ -359,6 +359,20 @@ impl Prefix {
         }
     }
 
+    /// Returns the last address.
+    pub(crate) fn last_address(&self) -> IpAddr {
+        match self.0 {
+            Repr::V4(address, length) => {
+                let hosts = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+                Ipv4Addr::from(u32::from(address) | hosts).into()
+            }
+            Repr::V6(address, length) => {
+                let hosts = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+                Ipv6Addr::from(u128::from(address) | hosts).into()
+            }
+        }
+    }
+
     /// Returns the number of leading bits that count.
     pub const fn length(&self) -> u8 {
         match self.0 {

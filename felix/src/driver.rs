@@ -19,6 +19,7 @@ use tokio::{
 };
 
 pub use event::Event;
+pub use routes::METRIC;
 pub use status::{Histogram, Status};
 
 use crate::{

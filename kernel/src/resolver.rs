@@ -35,6 +35,24 @@ pub struct Resolution {
     pub legs: Vec<Leg>,
 }
 
+impl Resolution {
+    /// Says whether the address is on a network of ours.
+    pub fn is_connected(&self) -> bool {
+        self.legs.iter().all(|leg| leg.gateway.is_none())
+    }
+
+    /// Lists the routers to send to, each with its interface where the address alone does not say enough; the address itself
+    /// where it is on the link.
+    pub fn routers(&self, address: IpAddr) -> Vec<(IpAddr, Option<&str>)> {
+        let router = self.legs.iter().map(|leg| {
+            let gateway = leg.gateway.unwrap_or(address);
+            let needed = leg.onlink || is_link_local(&gateway);
+            (gateway, needed.then_some(leg.interface.as_str()))
+        });
+        router.collect()
+    }
+}
+
 /// One way out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leg {

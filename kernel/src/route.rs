@@ -123,6 +123,16 @@ impl NextHop {
         Self { gateway: None, interface: Some(interface.into()), weight: 1, onlink: false }
     }
 
+    /// A router as routing protocols tell it. One with an interface is there although no network of ours need say so, which
+    /// goes without saying for link-local addresses.
+    pub fn told(gateway: IpAddr, interface: Option<impl Into<Interface>>) -> Self {
+        let link_local = matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local());
+        match interface {
+            Some(interface) => Self { onlink: !link_local, ..Self::via(gateway, interface) },
+            None => Self::gateway(gateway),
+        }
+    }
+
     /// A router on a given interface.
     pub fn via(gateway: IpAddr, interface: impl Into<Interface>) -> Self {
         Self { gateway: Some(gateway), ..Self::device(interface) }

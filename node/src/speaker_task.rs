@@ -35,7 +35,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::passwords::Passwords;
+use self::{links::Ask, passwords::Passwords};
 use crate::{
     peering::{BgpView, Peering},
     report::BgpReport,
@@ -89,6 +89,7 @@ pub(crate) fn start<S: Store>(
     let (told_sender, told) = watch::channel(Told::default());
     let (routes_sender, routes) = watch::channel(0);
     let (report_sender, report) = watch::channel(BgpReport::default());
+    let (asks_sender, asks) = mpsc::unbounded_channel();
     let conductor = Conductor {
         node_name: context.node_name.clone(),
         collectors: context.collectors.clone(),
@@ -105,10 +106,11 @@ pub(crate) fn start<S: Store>(
         left: OnceCell::new(),
         blocks: context.blocks.clone(),
         gateways: Gateways::default(),
+        asks: asks_sender,
     };
     tasks.spawn(conductor.run(receiver, context.addresses.subscribe()));
     tasks.spawn(report::run(handle.clone(), told.clone(), routes, report_sender));
-    tasks.spawn(links::run(handle.clone(), sender));
+    tasks.spawn(links::run(handle.clone(), sender, asks));
     let blocks = context.blocks.subscribe();
     tasks.spawn(queries::run(store, context.node_name.clone(), handle.clone(), told, blocks));
     Ends { handle, report }
@@ -174,6 +176,8 @@ struct Conductor<S> {
     blocks: watch::Sender<BTreeSet<IpNet>>,
     /// Routes to peers by their `reachableBy`: those that are wanted, and those that felix knows of.
     gateways: Gateways,
+    /// What is to be watched in the kernel.
+    asks: mpsc::UnboundedSender<Ask>,
 }
 
 #[derive(Debug, Default)]
@@ -233,6 +237,9 @@ impl<S: Store> Conductor<S> {
             let done = if only_addresses { Ok(()) } else { self.conduct() };
             let routes = self.gateways.changes();
             if !routes.is_empty() {
+                let prefixes = self.gateways.wanted.keys().copied().collect();
+                // The listener ends with an error that it tells.
+                let _ = self.asks.send(Ask::Gateways(prefixes));
                 self.felix.set_fib(routes).await;
             }
             retry = match done.and_then(|()| self.announce(&local)) {
@@ -286,6 +293,7 @@ impl<S: Store> Conductor<S> {
         self.last = Some(spoken);
         self.gateways.want(&peerings);
         config.collectors.clone_from(&self.collectors);
+        config.follow_next_hops = true;
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
         let left = self.left.get_or_init(|| Left::read(&self.gateways.wanted));
         config.restarting = left.is_some();
@@ -341,10 +349,12 @@ impl<S: Store> Conductor<S> {
         tracing::info!(asn = %config.local_as, router_id = %config.router_id, restarting, port, "BGP speaker starts");
         let (handle, fib) = bgp::driver::spawn(config, self.listen(port))?;
         handle.networks(links::local())?;
+        // Before anything can be answered.
+        self.handle.send_replace(Some(handle.clone()));
         if let Some(routes) = self.routes.take() {
-            tokio::spawn(carry(fib, self.felix.clone(), handle.clone(), routes, restarting));
+            let ends = (self.felix.clone(), handle.clone(), self.asks.clone());
+            tokio::spawn(carry(fib, ends, routes, restarting));
         }
-        self.handle.send_replace(Some(handle));
         Ok(())
     }
 
@@ -414,8 +424,7 @@ fn announcements(blocks: &BTreeSet<IpNet>, local: &BTreeSet<IpAddr>) -> BTreeSet
 /// Carries routes from the speaker to felix, which alone writes them, and back what became of them.
 async fn carry(
     mut fib: FibReceiver,
-    felix: felix::driver::Handle,
-    speaker: Handle,
+    (felix, speaker, asks): (felix::driver::Handle, Handle, mpsc::UnboundedSender<Ask>),
     count: watch::Sender<u64>,
     restarting: bool,
 ) {
@@ -439,6 +448,10 @@ async fn carry(
             }
         };
         let Some(batch) = batch else { return };
+        if !batch.next_hops.is_empty() {
+            // The listener ends with an error that it tells; next hops count as reachable then.
+            let _ = asks.send(Ask::NextHops(batch.next_hops));
+        }
         let mut entries = Vec::new();
         for update in batch.updates {
             let address = update.prefix.address();

@@ -5,14 +5,16 @@
 
 use std::{
     hash::{BuildHasher, Hasher},
-    net::IpAddr,
     num::NonZeroU32,
 };
 
 use bytes::BytesMut;
 use hashbrown::DefaultHashBuilder;
 
-use super::{Context, PathAttributes, decode, decode_next_hop, encode_block, encode_next_hop};
+use super::{
+    Context, NextHopId, NextHops, PathAttributes, decode, decode_next_hop, encode_block,
+    encode_next_hop,
+};
 use crate::{
     decision::Preference,
     index::{Found, Index},
@@ -64,7 +66,7 @@ pub(crate) struct AttrSet {
     bytes: Box<[u8]>,
     context: Context,
     next_hop_length: u8,
-    pub(crate) next_hop: Option<IpAddr>,
+    pub(crate) next_hop: Option<NextHopId>,
     /// What decisions compare, in this order.
     pub(crate) preference: Preference,
     pub(crate) med: u32,
@@ -74,12 +76,12 @@ pub(crate) struct AttrSet {
 }
 
 impl AttrSet {
-    fn new(key: &RawKey<'_>, attributes: &PathAttributes) -> Self {
+    fn new(key: &RawKey<'_>, attributes: &PathAttributes, next_hop: Option<NextHopId>) -> Self {
         Self {
             bytes: [key.next_hop, key.bytes].concat().into(),
             context: key.context,
             next_hop_length: u8::try_from(key.next_hop.len()).unwrap_or(0),
-            next_hop: attributes.next_hop.map(|next_hop| next_hop.address),
+            next_hop,
             preference: Preference::of(attributes),
             // RFC 4271 §9.1.2.2 c: a missing one is the lowest.
             med: attributes.med.unwrap_or(0),
@@ -116,6 +118,7 @@ pub(crate) struct Interner {
     index: Index,
     sets: Vec<Option<AttrSet>>,
     free: Vec<AttrId>,
+    pub(crate) next_hops: NextHops,
     sweep_at: usize,
 }
 
@@ -153,7 +156,8 @@ impl Interner {
         key: &RawKey<'_>,
         attributes: &PathAttributes,
     ) -> AttrId {
-        let set = Some(AttrSet::new(key, attributes));
+        let next_hop = attributes.next_hop.map(|hop| self.next_hops.hold(hop.address));
+        let set = Some(AttrSet::new(key, attributes, next_hop));
         let id = match self.free.pop() {
             Some(id) => {
                 if let Some(place) = self.sets.get_mut(id.index()) {
@@ -182,11 +186,6 @@ impl Interner {
         self.get(id).map(AttrSet::attributes).unwrap_or_default()
     }
 
-    /// Lists the next hops of all sets.
-    pub(crate) fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
-        self.sets.iter().flatten().filter_map(|set| set.next_hop)
-    }
-
     /// Returns how many sets there are.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
@@ -207,12 +206,14 @@ impl Interner {
             }
         }
         let keep = |id: AttrId| is_used.get(id.index()).copied().unwrap_or(false);
-        let Self { index, sets, free, .. } = self;
+        let Self { index, sets, free, next_hops, .. } = self;
         index.retain(|number| keep(AttrId::from_number(number)));
         for (number, place) in sets.iter_mut().enumerate() {
             let id = AttrId::new(number);
-            if place.is_some() && !keep(id) {
-                *place = None;
+            if !keep(id)
+                && let Some(set) = place.take()
+            {
+                set.next_hop.into_iter().for_each(|hop| next_hops.release(hop));
                 free.push(id);
             }
         }

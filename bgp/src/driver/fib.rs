@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,11 +18,15 @@ pub struct FibBatch {
     /// A restart is over with this batch: after applying it, sweep the kernel's routes that were never mentioned. Told
     /// at once on a start that is no restart.
     pub complete: bool,
+    /// Next hops to watch from now on (true), or no more: answer with [`Handle::next_hops`](super::Handle::next_hops). One
+    /// that is watched already is to be answered again.
+    pub next_hops: Vec<(IpAddr, bool)>,
 }
 
 #[derive(Debug, Default)]
 struct Mail {
     changes: BTreeMap<Prefix, FibRoute>,
+    next_hops: BTreeMap<IpAddr, bool>,
     complete: bool,
     closed: bool,
 }
@@ -57,6 +62,11 @@ impl FibSender {
         self.0.arrived.notify_one();
     }
 
+    pub(super) fn follow(&self, next_hop: IpAddr, follow: bool) {
+        self.0.lock().next_hops.insert(next_hop, follow);
+        self.0.arrived.notify_one();
+    }
+
     pub(super) fn complete(&self) {
         self.0.lock().complete = true;
         self.0.arrived.notify_one();
@@ -87,13 +97,14 @@ impl FibReceiver {
     /// Takes the changes that are there.
     pub fn try_recv(&mut self) -> Option<FibBatch> {
         let mut mail = self.0.lock();
-        if mail.changes.is_empty() && !mail.complete {
+        if mail.changes.is_empty() && mail.next_hops.is_empty() && !mail.complete {
             return None;
         }
         let changes = std::mem::take(&mut mail.changes);
         let complete = std::mem::take(&mut mail.complete);
         let updates = changes.into_iter();
         let updates = updates.map(|(prefix, route)| FibUpdate { prefix, route }).collect();
-        Some(FibBatch { updates, complete })
+        let next_hops = std::mem::take(&mut mail.next_hops).into_iter().collect();
+        Some(FibBatch { updates, complete, next_hops })
     }
 }

@@ -8,8 +8,8 @@ use super::bmp::Question;
 #[cfg(doc)]
 use crate::Speaker;
 use crate::{
-    FibOutcome, InterfaceDown, LocalNetworks, LocalRoute, PeerAction, PeerEvent, Prefix, Shutdown,
-    SpeakerConfig,
+    FibOutcome, InterfaceDown, LocalNetworks, LocalRoute, NextHopAnswer, PeerAction, PeerEvent,
+    Prefix, Shutdown, SpeakerConfig,
     snapshot::{Happenings, RouteExplanation, Snapshot, TablePart, TableQuestion},
 };
 
@@ -38,6 +38,7 @@ pub(super) enum Command {
         reply: oneshot::Sender<Option<Happenings>>,
     },
     FibOutcomes(Vec<FibOutcome>),
+    NextHops(Vec<NextHopAnswer>),
     Bmp(String, Question),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
@@ -161,6 +162,12 @@ impl Handle {
     /// changes later.
     pub fn fib_outcomes(&self, outcomes: Vec<FibOutcome>) -> Result<(), Stopped> {
         if outcomes.is_empty() { Ok(()) } else { self.send(Command::FibOutcomes(outcomes)) }
+    }
+
+    /// Tells how the machine's routes lead to next hops of a batch of [`FibReceiver`](super::FibReceiver), and when it changes
+    /// later (see [`crate::Speaker::handle_next_hops`]).
+    pub fn next_hops(&self, answers: Vec<NextHopAnswer>) -> Result<(), Stopped> {
+        if answers.is_empty() { Ok(()) } else { self.send(Command::NextHops(answers)) }
     }
 
     /// Subscribes to changes of sessions' states.

@@ -267,6 +267,7 @@ impl Task {
             Command::Happenings { watcher, within, reply } => {
                 let _ = reply.send(self.speaker.happenings(&watcher, within, now()));
             }
+            Command::NextHops(answers) => self.speaker.handle_next_hops(answers, now()),
             Command::FibOutcomes(outcomes) => self.speaker.handle_fib_outcomes(outcomes, now()),
             Command::Bmp(collector, question) => self.monitor(&collector, question),
             // The loop takes it.
@@ -323,6 +324,8 @@ impl Task {
             Output::BfdWatch(session) => self.bfd.watch(session),
             Output::BfdForget(peer) => self.bfd.forget(peer),
             Output::RestartComplete => self.fib.complete(),
+            Output::NextHopWatch(address) => self.fib.follow(address, true),
+            Output::NextHopForget(address) => self.fib.follow(address, false),
         }
     }
 

@@ -55,6 +55,8 @@ pub fn speaker(snapshot: &Snapshot, out: &mut Exposition) {
     out.single("voile_bgp_table_attribute_sets", "gauge", help, snapshot.attribute_sets);
     let help = "Routes learned by BGP that the kernel does not have although it should.";
     out.single("voile_bgp_routes_refused", "gauge", help, snapshot.routes_refused);
+    let help = "Prefixes with a path that is not used because its next hop cannot be reached.";
+    out.single("voile_bgp_prefixes_unreachable", "gauge", help, snapshot.prefixes_unreachable);
     let help = "Whether the speaker waits for its peers' tables after a restart.";
     out.single("voile_bgp_restarting", "gauge", help, u8::from(snapshot.restarting));
     sessions(&snapshot.peers, out);

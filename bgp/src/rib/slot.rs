@@ -13,6 +13,8 @@ const DIRTY: u8 = 1;
 const CHOSEN: u8 = 2;
 /// What the last decision chose changed or went away since.
 const TOUCHED: u8 = 4;
+/// A path is not used because of its next hop.
+const OBSTRUCTED: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -45,6 +47,13 @@ impl Slot {
 
     pub(super) const fn set_dirty(&mut self, dirty: bool) {
         self.set(DIRTY, dirty);
+    }
+
+    /// Notes whether a path is not used because of its next hop; returns whether that is news.
+    pub(super) const fn set_obstructed(&mut self, obstructed: bool) -> bool {
+        let before = self.has(OBSTRUCTED);
+        self.set(OBSTRUCTED, obstructed);
+        before != obstructed
     }
 
     pub(super) fn paths(&self) -> &[Path] {

@@ -333,7 +333,7 @@ mod tests {
     }
 
     fn decide(rib: &mut Rib, interner: &Interner, model: &Model) {
-        let due = rib.take_dirty(usize::MAX);
+        let due = rib.take_dirty(usize::MAX, interner);
         for id in &due {
             rib.update(*id, interner);
         }

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{InterfaceDown, Output, Shutdown, Speaker, close::Loss, peer::Peer};
+use super::{
+    InterfaceDown, Output, Shutdown, Speaker, close::Loss, connect::is_link_local, peer::Peer,
+};
 use crate::{
     config::{PeerConfig, SpeakerConfig},
     decision::Multipath,
     rib::{PeerId, Retire, Source, Task},
-    types::{Families, Prefix},
+    types::Families,
     wire::{Cease, Notification},
 };
 
@@ -33,6 +35,8 @@ impl Speaker {
             self.rib.multipath = multipath;
             self.rib.mark_all();
         }
+        self.interner.next_hops.follow(config.follow_next_hops);
+        self.rib.follow_next_hops(config.follow_next_hops);
         let mut wanted: BTreeMap<String, PeerConfig> =
             config.peers.iter().map(|peer| (peer.name.clone(), peer.clone())).collect();
         self.config = config;
@@ -244,7 +248,7 @@ impl Speaker {
         }
         self.down.retain(|known| known.interface != down.interface);
         self.down.push(down);
-        self.rib.set_unreachable(self.unreachable());
+        self.tell_dead_links();
     }
 
     /// A link has its carrier again.
@@ -254,7 +258,7 @@ impl Speaker {
             return;
         };
         let up = self.down.remove(position);
-        self.rib.set_unreachable(self.unreachable());
+        self.tell_dead_links();
         for peer in self.peers.values_mut() {
             let address = peer.config.address;
             let there = up.networks.iter().any(|network| network.contains_address(address))
@@ -268,8 +272,18 @@ impl Speaker {
         }
     }
 
-    fn unreachable(&self) -> Vec<Prefix> {
-        self.down.iter().flat_map(|down| down.networks.iter().copied()).collect()
+    /// Link-local next hops are known by their interface, as the same network is on every link. About others who follows
+    /// routes knows better: there may be another way to the same network.
+    fn tell_dead_links(&mut self) {
+        let config = self.peers.values().filter_map(|peer| peer.config.interface.as_ref());
+        let used: BTreeSet<&String> = config.collect();
+        let interfaces = self.down.iter().map(|down| &down.interface);
+        let interfaces = interfaces.filter(|interface| used.contains(interface)).cloned().collect();
+        let networks = self.down.iter().flat_map(|down| &down.networks);
+        let networks = networks.filter(|each| !is_link_local(&each.address())).copied();
+        let follows = self.config.follow_next_hops;
+        let networks = if follows { Vec::new() } else { networks.collect() };
+        self.rib.set_dead(networks, interfaces);
     }
 
     /// Ends all sessions. Call [`Speaker::poll_output`] once more, then throw the speaker away. Routes are not

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
-use super::{FibRoute, Speaker, status::usage};
+use super::{FibRoute, Speaker};
 use crate::{
     attr::{Community, DEFAULT_LOCAL_PREF, PathAttributes},
     decision::{Candidate, Multipath, Why, decide},
@@ -133,7 +133,7 @@ impl Speaker {
             received,
             blackhole: blackhole.filter(|_| path.key.source != PeerId::LOCAL),
             stale,
-            usage: usage(index, path, entry.decision.as_ref()),
+            usage: self.usage(index, path, entry),
             rank: rank.map(|(_, rank)| rank.clone()),
         })
     }
@@ -265,7 +265,7 @@ impl Speaker {
         }
         match paths.first().map(|path| (&path.usage, &path.peer)) {
             Some((Usage::Best(_) | Usage::Multipath, None)) => FibState::Local,
-            Some((Usage::Unreachable, _)) => FibState::Unreachable,
+            Some((Usage::Unreachable(why), _)) => FibState::Unreachable(why.clone()),
             _ => FibState::NoPath,
         }
     }

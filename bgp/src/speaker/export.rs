@@ -27,6 +27,7 @@ impl Speaker {
     /// Like [`Speaker::poll_output`], but returns after each slice of work: a loss of a million routes is many of them, and
     /// input may be given between any two.
     pub fn poll_slice(&mut self) -> Slice {
+        self.ask_next_hops();
         if let Some(output) = self.outputs.pop_front() {
             return Slice::Output(output);
         }
@@ -46,7 +47,7 @@ impl Speaker {
     fn work(&mut self) {
         let remembered = self.groups.iter().flat_map(UpdateGroup::sets);
         self.rib.sweep(&mut self.interner, remembered);
-        let paths = self.rib.take_dirty(self.slice);
+        let paths = self.rib.take_dirty(self.slice, &self.interner);
         let mut chosen: Vec<SlotId> = Vec::with_capacity(paths.len());
         for id in &paths {
             let outcome = self.rib.update(*id, &self.interner);
@@ -62,8 +63,9 @@ impl Speaker {
                 chosen.push(*id);
             }
         }
+        self.rib.look_at_next_hops(&self.interner);
         self.read_journal();
-        let complete = !self.rib.is_dirty();
+        let complete = !self.rib.is_dirty() && !self.rib.reach().is_waiting();
         let changes = Changes { chosen: &chosen, paths: &paths, complete };
         let Self { rib, interner, senders, .. } = self;
         let table = Table { rib, interner, senders };

@@ -46,7 +46,7 @@ impl Speaker {
             old.is_own(address) != self.networks.is_own(address)
                 || old.is_neighbour(address) != self.networks.is_neighbour(address)
         };
-        let next_hop = self.interner.next_hops().any(|address| matters(&address));
+        let next_hop = self.interner.next_hops.iter().any(|address| matters(&address));
         let peers = self.peers.iter();
         let judged: Vec<PeerId> = peers
             .filter(|(_, peer)| next_hop || matters(&peer.config.address))

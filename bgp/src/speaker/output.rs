@@ -41,6 +41,10 @@ pub enum Output {
     BmpReady(String),
     /// The way to a prefix changed.
     Fib(FibUpdate),
+    /// Watch how the machine's routing table leads to this next hop; answer with `handle_next_hops`, now and at every change.
+    NextHopWatch(IpAddr),
+    /// Watch this next hop no more.
+    NextHopForget(IpAddr),
     /// A session changed its state.
     Peer(PeerEvent),
     /// Everything learned after a restart has been told: kernel routes that were not among it are stale.
@@ -129,10 +133,32 @@ pub struct FibOutcome {
 /// One way out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FibNextHop {
-    /// The router, not necessarily on a connected network.
+    /// The router. Where next hops are followed ([`Output::NextHopWatch`]) it is on a link of ours, otherwise who knows.
     pub address: IpAddr,
-    /// The interface, for link-local addresses.
+    /// The interface, for link-local addresses and for routers that are there although no network of ours says so.
     pub interface: Option<String>,
+}
+
+/// What the machine's routing table says of a next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHopAnswer {
+    /// The next hop.
+    pub address: IpAddr,
+    /// The route that leads there; otherwise why there is none, in words.
+    pub route: Result<ResolvingRoute, String>,
+}
+
+/// A route of others that leads to a next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvingRoute {
+    /// Its prefix.
+    pub prefix: Prefix,
+    /// What it costs (RFC 4271 §9.1.2.2 e): its metric; 0 where the next hop is on a network of ours.
+    pub metric: u32,
+    /// A route of BGP to the same prefix would be preferred to it.
+    pub yields: bool,
+    /// The routers on our links that it leads to; none: the next hop is on a link itself.
+    pub via: Vec<FibNextHop>,
 }
 
 /// A session changed its state.

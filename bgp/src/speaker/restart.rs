@@ -84,6 +84,11 @@ impl Speaker {
         if !over && self.awaits_somebody(restart) {
             return;
         }
+        // What was learned last waits for its next hop still, for some milliseconds or until that is late.
+        self.ask_next_hops();
+        if self.rib.reach().is_waiting() {
+            return;
+        }
         self.restart = None;
         // First everything that was learned, then the word that this was all.
         let mut learned = Vec::new();

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, time::Instant};
 use super::{Speaker, history::Transition};
 use crate::{
     bfd,
-    decision::Decision,
     rib::{Count, Entry, Path, PeerId},
     session::Session,
     snapshot::{
@@ -40,6 +39,7 @@ impl Speaker {
             prefixes: self.rib.len(),
             attribute_sets: self.interner.len(),
             routes_refused: self.fib.refused(),
+            prefixes_unreachable: self.rib.obstructed(),
             peers,
             collectors: self.collectors(),
             rib,
@@ -128,26 +128,32 @@ impl Speaker {
                     path_id: path.key.path_id,
                     attributes: self.interner.attributes(path.accepted().unwrap_or(path.received)),
                     stale,
-                    usage: usage(index, path, entry.decision.as_ref()),
+                    usage: self.usage(index, path, entry),
                 })
             })
             .collect();
         paths.sort_by(|a, b| (&a.usage, &a.peer, a.path_id).cmp(&(&b.usage, &b.peer, b.path_id)));
         RibEntry { prefix: entry.prefix, paths }
     }
-}
 
-pub(super) fn usage(index: usize, path: &Path, decision: Option<&Decision>) -> Usage {
-    if let Err(rejection) = path.accepted() {
-        return Usage::Rejected(rejection.why());
+    pub(super) fn usage(&self, index: usize, path: &Path, entry: &Entry<'_>) -> Usage {
+        if let Err(rejection) = path.accepted() {
+            return Usage::Rejected(rejection.why());
+        }
+        let (used, lost) = match &entry.decision {
+            Some(decision) => (decision.used.as_slice(), decision.lost.as_slice()),
+            None => (&[][..], &[][..]),
+        };
+        if let Some(decision) = entry.decision.as_ref().filter(|_| used.first() == Some(&index)) {
+            return Usage::Best(decision.why);
+        }
+        if used.contains(&index) {
+            return Usage::Multipath;
+        }
+        if let Some((_, why)) = lost.iter().find(|(loser, _)| *loser == index) {
+            return Usage::Lost(*why);
+        }
+        let obstacle = self.rib.obstacle(&entry.prefix, path, &self.interner);
+        Usage::Unreachable(obstacle.unwrap_or_else(|| "to be decided".to_owned()))
     }
-    let Some(decision) = decision else { return Usage::Unreachable };
-    if decision.used.first() == Some(&index) {
-        return Usage::Best(decision.why);
-    }
-    if decision.used.contains(&index) {
-        return Usage::Multipath;
-    }
-    let lost = decision.lost.iter().find(|(loser, _)| *loser == index);
-    lost.map_or(Usage::Unreachable, |(_, why)| Usage::Lost(*why))
 }

@@ -15,6 +15,7 @@ mod limits;
 mod long_lived;
 mod next_hops;
 mod policy;
+mod reach;
 mod refresh;
 mod roles;
 mod routes;

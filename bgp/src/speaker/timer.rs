@@ -11,7 +11,8 @@ impl Speaker {
         let sessions = self.connections.next_deadline();
         let peers = self.peers.next_deadline();
         let restart = self.restart_deadline();
-        [sessions, peers, restart].into_iter().flatten().min()
+        let next_hops = self.rib.reach().deadline();
+        [sessions, peers, restart, next_hops].into_iter().flatten().min()
     }
 
     /// Lists the connections whose peer has been silent for too long by `now`. Who may not have looked for a while reads
@@ -48,6 +49,7 @@ impl Speaker {
             }
             self.forget_member(id);
         }
+        self.give_up_next_hops();
         self.finish_restart();
     }
 

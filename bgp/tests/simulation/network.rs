@@ -443,7 +443,12 @@ impl Network {
                 }
             }
             Output::RestartComplete => self.sweep(node),
-            Output::Peer(_) | Output::BfdWatch(_) | Output::BfdForget(_) | Output::BmpReady(_) => {}
+            Output::Peer(_)
+            | Output::BfdWatch(_)
+            | Output::BfdForget(_)
+            | Output::BmpReady(_)
+            | Output::NextHopWatch(_)
+            | Output::NextHopForget(_) => {}
         }
     }
 

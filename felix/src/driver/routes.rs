@@ -11,7 +11,7 @@ use kernel::{
 use super::{FibEntry, FibOutcome, FibRoute, LocalRoute};
 
 /// Metric of every route of ours, as Calico has it.
-const METRIC: u32 = 1024;
+pub const METRIC: u32 = 1024;
 
 /// Wanted and actual routes, and the sockets in between.
 pub(super) struct Routes {
@@ -63,10 +63,7 @@ impl Routes {
     /// Sets or removes routes learned by BGP.
     pub(super) fn set_fib(&mut self, entries: Vec<FibEntry>) {
         for entry in entries {
-            let hop = |(gateway, interface): (_, Option<String>)| match interface {
-                Some(interface) => NextHop::via(gateway, interface),
-                None => NextHop::gateway(gateway),
-            };
+            let hop = |(gateway, interface): (_, Option<String>)| NextHop::told(gateway, interface);
             let route = match entry.route {
                 FibRoute::Absent => {
                     self.table.unset(entry.prefix, PROTOCOL_BGP);

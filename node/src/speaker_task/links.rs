@@ -1,10 +1,17 @@
-//! Tells the speaker of links that lose or regain their carrier, with the addresses that they had, and the configuration of
-//! the networks they are on.
+//! Tells the speaker of links that lose or regain their carrier, with the addresses that they had, and of how its next hops
+//! are reached; and the configuration of the networks that links are on.
 
-use std::{collections::BTreeMap, net::IpAddr, os::fd::AsFd as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    os::fd::AsFd as _,
+};
 
-use bgp::{InterfaceDown, LocalNetworks, Prefix, driver::Handle};
-use kernel::{Event, Monitor, Netlink};
+use bgp::{
+    FibNextHop, InterfaceDown, LocalNetworks, NextHopAnswer, Prefix, ResolvingRoute, driver::Handle,
+};
+use ipnet::IpNet;
+use kernel::{Event, Monitor, Netlink, Resolver, resolver::Verdict, route::PROTOCOL_BGP};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
@@ -51,9 +58,22 @@ pub(super) fn local() -> LocalNetworks {
     }
 }
 
+/// What is to be watched besides.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Next hops, from now on (true) or no more.
+    NextHops(Vec<(IpAddr, bool)>),
+    /// Routes of BGP's protocol that nobody learned: they lead to next hops as others do.
+    Gateways(BTreeSet<IpNet>),
+}
+
 /// Listens until the task is dropped.
-pub(super) async fn run(handle: watch::Receiver<Option<Handle>>, seen: mpsc::Sender<Seen>) {
-    if let Err(error) = listen(&handle, &seen).await {
+pub(super) async fn run(
+    handle: watch::Receiver<Option<Handle>>,
+    seen: mpsc::Sender<Seen>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+) {
+    if let Err(error) = listen(&handle, &seen, asks).await {
         tracing::error!(%error, "cannot listen to link events; BGP notices dead links by its hold timer only");
     }
     std::future::pending().await
@@ -66,14 +86,25 @@ pub(super) async fn run(handle: watch::Receiver<Option<Handle>>, seen: mpsc::Sen
 async fn listen(
     handle: &watch::Receiver<Option<Handle>>,
     seen: &mpsc::Sender<Seen>,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
 ) -> anyhow::Result<()> {
+    let netlink = Netlink::open()?;
+    let mut resolver = Resolver::new([PROTOCOL_BGP]);
     let mut monitor = Monitor::open()?;
     let socket = AsyncFd::with_interest(monitor.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
     let mut addresses = Addresses::new();
     refresh(&mut addresses)?;
     loop {
-        let mut ready = socket.readable().await?;
+        let mut ready = tokio::select! {
+            ready = socket.readable() => ready?,
+            Some(ask) = asks.recv() => {
+                note(ask, &mut resolver);
+                resolve(&mut resolver, &netlink, handle)?;
+                continue;
+            }
+        };
         while let Some(event) = monitor.try_next()? {
+            resolver.observe(&event);
             match event {
                 Event::LinkDown(link) | Event::LinkDeleted(link) => {
                     down(handle, &link.name, &addresses)
@@ -102,7 +133,57 @@ async fn listen(
             }
         }
         ready.clear_ready();
+        resolve(&mut resolver, &netlink, handle)?;
     }
+}
+
+fn note(ask: Ask, resolver: &mut Resolver) {
+    match ask {
+        Ask::NextHops(next_hops) => {
+            for (address, follow) in next_hops {
+                match follow {
+                    true => resolver.watch(address),
+                    false => resolver.forget(&address),
+                }
+            }
+        }
+        Ask::Gateways(prefixes) => resolver.count_also(prefixes),
+    }
+}
+
+/// Says how next hops are reached where that is new.
+fn resolve(
+    resolver: &mut Resolver,
+    netlink: &Netlink,
+    handle: &watch::Receiver<Option<Handle>>,
+) -> anyhow::Result<()> {
+    if !resolver.is_due() {
+        return Ok(());
+    }
+    let answers = resolver.answers(netlink)?.into_iter();
+    let answers = answers.map(|(address, verdict)| answer(address, verdict)).collect();
+    if let Some(handle) = handle.borrow().as_ref() {
+        // A stopped speaker needs to know nothing.
+        let _ = handle.next_hops(answers);
+    }
+    Ok(())
+}
+
+fn answer(address: IpAddr, verdict: Verdict) -> NextHopAnswer {
+    let route = verdict.map_err(|why| why.to_string()).and_then(|resolution| {
+        let (network, length) = (resolution.prefix.addr(), resolution.prefix.prefix_len());
+        let via = resolution.routers(address).into_iter().map(|(address, interface)| FibNextHop {
+            address,
+            interface: interface.map(str::to_owned),
+        });
+        Ok(ResolvingRoute {
+            prefix: Prefix::new(network, length).map_err(|error| error.to_string())?,
+            metric: if resolution.is_connected() { 0 } else { resolution.priority },
+            yields: resolution.priority > felix::driver::METRIC,
+            via: via.collect(),
+        })
+    });
+    NextHopAnswer { address, route }
 }
 
 fn down(handle: &watch::Receiver<Option<Handle>>, interface: &str, addresses: &Addresses) {

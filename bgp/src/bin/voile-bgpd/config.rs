@@ -74,6 +74,7 @@ struct RouterSection {
     ebgp_requires_policy: Option<bool>,
     #[serde(default)]
     install_routes: bool,
+    follow_next_hops: Option<bool>,
     #[serde(default)]
     redistribute_connected: bool,
     metric: Option<u32>,
@@ -140,11 +141,15 @@ pub(crate) fn parse(text: &str, own: &[IpAddr]) -> anyhow::Result<Config> {
         Some(listen) => listen.iter().map(|address| address.0).collect(),
         None => bgp::driver::Options::on_port(BGP_PORT).listen,
     };
+    let install_routes = file.router.install_routes;
     let mut config = Config {
-        speaker,
+        speaker: SpeakerConfig {
+            follow_next_hops: file.router.follow_next_hops.unwrap_or(install_routes),
+            ..speaker
+        },
         networks: file.network.into_iter().map(network).collect(),
         listen,
-        install_routes: file.router.install_routes,
+        install_routes,
         redistribute_connected: file.router.redistribute_connected,
         metric: file.router.metric.unwrap_or(METRIC),
         status_socket: file.router.status_socket,

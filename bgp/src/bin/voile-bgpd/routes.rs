@@ -6,17 +6,23 @@ use std::{
 };
 
 use bgp::{
-    FibNextHop, FibOutcome, FibRoute, InterfaceDown, LocalNetworks, Prefix,
+    FibNextHop, FibOutcome, FibRoute, InterfaceDown, LocalNetworks, NextHopAnswer, Prefix,
+    ResolvingRoute,
     driver::{FibBatch, Handle},
 };
 use ipnet::IpNet;
-use kernel::{Event, Netlink, NextHop, Report, Route, RouteKind, RouteTable, address, link, route};
+use kernel::{
+    Event, Netlink, NextHop, Report, Resolver, Route, RouteKind, RouteTable, address, link,
+    resolver::Verdict, route,
+};
 
 /// Everything we know and want of the kernel.
 #[derive(Debug)]
 pub(crate) struct Routes {
     netlink: Netlink,
     table: RouteTable,
+    /// Watches next hops for the speaker.
+    resolver: Resolver,
     metric: u32,
     install: bool,
     /// Addresses by interface, kept for when it is gone.
@@ -33,7 +39,8 @@ impl Routes {
             table.load(&netlink)?;
         }
         let (addresses, loopbacks) = (BTreeMap::new(), BTreeSet::new());
-        let mut routes = Self { netlink, table, metric, install, addresses, loopbacks };
+        let resolver = Resolver::new([route::PROTOCOL_BGP]);
+        let mut routes = Self { netlink, table, resolver, metric, install, addresses, loopbacks };
         routes.reload_addresses()?;
         Ok(routes)
     }
@@ -88,6 +95,13 @@ impl Routes {
     /// Writes a batch of the speaker's, and tells it what became of it. Routes of a former run stay until
     /// [`Routes::sweep`].
     pub(crate) fn apply(&mut self, batch: FibBatch, speaker: &Handle) -> kernel::Result<()> {
+        for (next_hop, follow) in batch.next_hops {
+            match follow {
+                true => self.resolver.watch(next_hop),
+                false => self.resolver.forget(&next_hop),
+            }
+        }
+        self.resolve(speaker)?;
         if !self.install {
             return Ok(());
         }
@@ -107,6 +121,16 @@ impl Routes {
             self.table.set(route.with_protocol(route::PROTOCOL_BGP).with_priority(self.metric));
         }
         self.write(wanted, speaker)
+    }
+
+    /// Says how next hops are reached where that is new.
+    fn resolve(&mut self, speaker: &Handle) -> kernel::Result<()> {
+        let answers = self.resolver.answers(&self.netlink)?;
+        let answers =
+            answers.into_iter().map(|(address, verdict)| answer(address, verdict, self.metric));
+        // The speaker ends before we do only while stopping.
+        let _ = speaker.next_hops(answers.collect());
+        Ok(())
     }
 
     /// Removes the routes of a former run that nobody announced again.
@@ -154,6 +178,7 @@ impl Routes {
         for event in events {
             // Routes are looked at before the speaker is told that the link went.
             self.table.observe(&event, &self.netlink);
+            self.resolver.observe(&event);
             match &event {
                 Event::LinkDown(link) | Event::LinkDeleted(link) => {
                     self.link_down(link, speaker);
@@ -170,6 +195,7 @@ impl Routes {
                 _ => (),
             }
         }
+        self.resolve(speaker)?;
         if self.install {
             self.write(Vec::new(), speaker)?;
         }
@@ -201,6 +227,23 @@ fn outcomes(told: Vec<Prefix>, report: &Report) -> Vec<FibOutcome> {
     answers.into_iter().map(|(prefix, refused)| FibOutcome { prefix, refused }).collect()
 }
 
+/// What the speaker is told of a next hop; its own routes have this metric.
+fn answer(address: IpAddr, verdict: Verdict, metric: u32) -> NextHopAnswer {
+    let route = verdict.map_err(|why| why.to_string()).and_then(|resolution| {
+        let via = resolution.routers(address).into_iter().map(|(address, interface)| FibNextHop {
+            address,
+            interface: interface.map(str::to_owned),
+        });
+        Ok(ResolvingRoute {
+            prefix: prefix(&resolution.prefix).ok_or("its route makes no sense")?,
+            metric: if resolution.is_connected() { 0 } else { resolution.priority },
+            yields: resolution.priority > metric,
+            via: via.collect(),
+        })
+    });
+    NextHopAnswer { address, route }
+}
+
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
@@ -217,8 +260,5 @@ fn network(prefix: &Prefix) -> Option<IpNet> {
 }
 
 fn next_hop(hop: &FibNextHop) -> NextHop {
-    match &hop.interface {
-        Some(interface) => NextHop::via(hop.address, interface.as_str()),
-        None => NextHop::gateway(hop.address),
-    }
+    NextHop::told(hop.address, hop.interface.as_deref())
 }

@@ -15,6 +15,7 @@ pub(crate) fn render(snapshot: &Snapshot) -> Value {
         "prefixes": snapshot.prefixes,
         "attributeSets": snapshot.attribute_sets,
         "routesRefused": snapshot.routes_refused,
+        "prefixesUnreachable": snapshot.prefixes_unreachable,
         "peers": snapshot.peers,
         "collectors": snapshot.collectors,
         "routes": snapshot.rib.iter().map(entry).collect::<Vec<_>>(),

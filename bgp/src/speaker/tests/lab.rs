@@ -44,6 +44,8 @@ pub(super) struct Lab {
     pub(super) story: Vec<String>,
     pub(super) fibs: Vec<BTreeMap<Prefix, Vec<IpAddr>>>,
     pub(super) complete: Vec<bool>,
+    /// What was asked about next hops.
+    pub(super) asked: Vec<Vec<String>>,
     /// What was asked of BFD.
     pub(super) bfd: Vec<String>,
     pub(super) latency: BTreeMap<(usize, usize), Duration>,
@@ -102,6 +104,7 @@ impl Lab {
             story: Vec::new(),
             fibs: vec![BTreeMap::new(); count],
             complete: vec![false; count],
+            asked: vec![Vec::new(); count],
             bfd: Vec::new(),
             latency: BTreeMap::new(),
             stuck: BTreeSet::new(),
@@ -393,6 +396,8 @@ impl Lab {
             }
             // Tests ask themselves.
             Output::BmpReady(_) => (),
+            Output::NextHopWatch(address) => self.asked[index].push(format!("{address}?")),
+            Output::NextHopForget(address) => self.asked[index].push(format!("{address} no more")),
             Output::BfdForget(peer) => self.bfd.push(format!("r{index} forgets {peer}\n")),
             Output::RestartComplete => {
                 self.complete[index] = true;
