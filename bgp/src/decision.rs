@@ -36,6 +36,8 @@ pub enum Why {
     Med,
     /// External before internal.
     PeerType,
+    /// Nearer next hop: smaller metric of the route that leads there (RFC 4271 §9.1.2.2 e).
+    InteriorCost,
     /// Smaller identifier of the router that brought the route in.
     RouterId,
     /// Shorter CLUSTER_LIST.
@@ -57,6 +59,7 @@ impl fmt::Display for Why {
             Self::Origin => "origin",
             Self::Med => "MED",
             Self::PeerType => "eBGP over iBGP",
+            Self::InteriorCost => "interior cost",
             Self::RouterId => "router id",
             Self::ClusterList => "cluster list length",
             Self::PeerAddress => "peer address",
@@ -81,6 +84,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) from: Origination,
     /// Tells peers with the same link-local address apart: one router often has it on all its links.
     pub(crate) interface: Option<&'a str>,
+    /// Of the way to the next hop; 0 where nobody can be asked.
+    pub(crate) cost: u32,
     /// Tells the paths of one peer apart (RFC 7911); 0 without ADD-PATH.
     pub(crate) path_id: u32,
     /// The caller's name for the path.
@@ -143,10 +148,13 @@ pub(crate) fn decide(mut left: Vec<Candidate<'_>>, multipath: Multipath) -> Opti
 type Step = (Why, fn(&Candidate<'_>, &Candidate<'_>) -> Ordering);
 
 /// Paths that these do not tell apart cost the same and may share the load.
-const BY_COST: [Step; 1] = [(Why::PeerType, |a, b| {
-    let is_internal = |path: &Candidate<'_>| path.from.peer_type == Some(PeerType::Internal);
-    is_internal(a).cmp(&is_internal(b))
-})];
+const BY_COST: [Step; 2] = [
+    (Why::PeerType, |a, b| {
+        let is_internal = |path: &Candidate<'_>| path.from.peer_type == Some(PeerType::Internal);
+        is_internal(a).cmp(&is_internal(b))
+    }),
+    (Why::InteriorCost, |a, b| a.cost.cmp(&b.cost)),
+];
 
 /// No two paths are equal in all of these.
 const TIE_BREAKS: [Step; 4] = [

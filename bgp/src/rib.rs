@@ -443,7 +443,7 @@ impl Rib {
     fn candidates_in<'a>(&'a self, slot: &Slot, interner: &'a Interner) -> Vec<Candidate<'a>> {
         let candidates = slot.paths().iter().enumerate().filter_map(|(index, path)| {
             let attributes = self.usable(&slot.prefix, path, interner)?;
-            self.candidate(index, path, attributes)
+            self.candidate(index, path, attributes, self.cost(path, attributes))
         });
         candidates.collect()
     }

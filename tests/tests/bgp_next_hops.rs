@@ -7,7 +7,10 @@
     reason = "a test: what fails here fails it, with the reason"
 )]
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -188,4 +191,56 @@ fn routes_of_bgp_lead_to_next_hops_but_not_to_their_own() {
     scene.ip("route delete 10.9.0.0/16 via 10.0.0.2 metric 5");
     scene.outer.configure(&peer(1, 65001, ""));
     scene.wait_unreachable("10.9.0.0/16", "no route");
+}
+
+/// RFC 4271 §9.1.2.2 e, beside BIRD: both tell of one network, and the kernel's metrics say whose next hop is nearer.
+#[test]
+fn the_nearer_of_two_next_hops_is_preferred() {
+    const BIRD: &str = "/usr/sbin/bird";
+    if !can_make_namespaces() || !Path::new(BIRD).exists() {
+        skip("the_nearer_of_two_next_hops_is_preferred", "needs root and BIRD");
+        return;
+    }
+    let lan = Lan::new(3);
+    let body = format!("install-routes = true\n{}{}", peer(2, 65001, ""), peer(3, 65001, ""));
+    let near = Voile::start(&lan, 1, 65001, &body);
+    let _inner = Voile::start(&lan, 2, 65001, &inner("10.2.0.0/24", "10.9.9.2"));
+    let config = lan.file(
+        3,
+        "bird.conf",
+        "router id 10.0.0.3;\nlog stderr all;\nprotocol device {}\n\
+         protocol static { ipv4; route 10.2.0.0/24 blackhole; }\n\
+         protocol bgp voile { local 10.0.0.3 as 65001; neighbor 10.0.0.1 as 65001;\n\
+         connect delay time 1; connect retry time 1; error wait time 1, 2;\n\
+         ipv4 { import all; next hop keep; export filter {\n\
+         if source = RTS_STATIC then { bgp_next_hop = 10.9.9.3; accept; } reject; }; }; }\n",
+    );
+    let socket = lan.folder(3).join("bird.ctl");
+    let arguments = ["-f", "-c", &config.to_string_lossy(), "-s", &socket.to_string_lossy()];
+    let _bird = lan.spawn(3, Path::new(BIRD), &arguments);
+    near.wait_established("host2");
+    near.wait_established("host3");
+    let ip = |arguments: &str| {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let _ = lan.host(1).output("ip", &words);
+    };
+    let wait_way = |way: &str, why: &str| {
+        let way = format!("10.2.0.0/24 {way}");
+        wait_text("the kernel's route", &[&way], || Ok(lan.routes(1)));
+        wait_for(why, PATIENCE, || {
+            let paths = near.paths("10.2.0.0/24")?;
+            let is_best = |path: &&Value| path["usage"] == "best" && path["why"] == why;
+            paths.iter().find(is_best).map(drop).ok_or_else(|| format!("{paths:#?}"))
+        });
+    };
+    ip("route add 10.9.9.2/32 via 10.0.0.2 metric 20");
+    wait_way("via 10.0.0.2 dev eth0", "only path");
+    ip("route add 10.9.9.3/32 via 10.0.0.3 metric 10");
+    wait_way("via 10.0.0.3 dev eth0", "interior cost");
+    ip("route add 10.9.9.2/32 via 10.0.0.2 metric 5");
+    wait_way("via 10.0.0.2 dev eth0", "interior cost");
+    ip("route delete 10.9.9.2/32 metric 5");
+    wait_way("via 10.0.0.3 dev eth0", "interior cost");
+    ip("route delete 10.9.9.3/32");
+    wait_way("via 10.0.0.2 dev eth0", "only path");
 }

@@ -15,6 +15,7 @@ struct Path {
     id: u8,
     address: u8,
     interface: Option<&'static str>,
+    cost: u32,
     path_id: u32,
 }
 
@@ -22,7 +23,7 @@ fn path(asns: &[u32]) -> Path {
     let as_path = AsPath(asns.iter().copied().map(Asn).collect());
     let attributes = PathAttributes { as_path, ..PathAttributes::default() };
     let peer_type = Some(PeerType::External);
-    Path { attributes, peer_type, id: 1, address: 1, interface: None, path_id: 0 }
+    Path { attributes, peer_type, id: 1, address: 1, interface: None, cost: 0, path_id: 0 }
 }
 
 fn run_with(paths: &[Path], multipath: Multipath) -> Decision {
@@ -36,6 +37,7 @@ fn run_with(paths: &[Path], multipath: Multipath) -> Decision {
             address: Ipv4Addr::new(10, 0, 0, path.address).into(),
         },
         interface: path.interface,
+        cost: path.cost,
         path_id: path.path_id,
         index,
     });
@@ -74,6 +76,7 @@ fn each_step_decides_when_the_ones_before_are_equal() {
         (with(&|p| p.attributes.origin = Origin::Egp), Why::Origin),
         (with(&|p| p.attributes.med = Some(1)), Why::Med),
         (with(&|p| p.peer_type = Some(PeerType::Internal)), Why::PeerType),
+        (with(&|p| (p.cost, p.id) = (1, 0)), Why::InteriorCost),
         (with(&|p| p.attributes.cluster_list.push(RouterId(1))), Why::ClusterList),
     ];
     for (worse, why) in worse {
@@ -103,7 +106,11 @@ fn equal_cost_paths_share_the_load() {
     let (mut a, mut b) = (path(&[1]), path(&[2]));
     a.id = 2;
     b.id = 1;
-    assert_eq!(run(&[a, b, path(&[3, 4])]).used, [1, 0]);
+    assert_eq!(run(&[a.clone(), b.clone(), path(&[3, 4])]).used, [1, 0]);
+    // One is further away.
+    b.cost = 1;
+    let decision = run(&[a, b]);
+    assert_eq!((decision.used, decision.lost), (vec![0], vec![(1, Why::InteriorCost)]));
 }
 
 /// What the steps look at, as the RFCs write it: one after the other, less is better.
@@ -127,12 +134,13 @@ fn values(path: &Path) -> [(Why, u64); 5] {
 }
 
 /// The same behind MULTI_EXIT_DISC.
-fn late_values(path: &Path) -> [(Why, u64); 6] {
-    let Path { attributes, peer_type, id, address, interface, path_id } = path;
+fn late_values(path: &Path) -> [(Why, u64); 7] {
+    let Path { attributes, peer_type, id, address, interface, cost, path_id } = path;
     let router_id = attributes.originator_id.unwrap_or(RouterId(u32::from(*id))).0;
     let interface = interface.map_or(0, |name| u64::from(name.as_bytes()[3]));
     [
         (Why::PeerType, u64::from(*peer_type == Some(PeerType::Internal))),
+        (Why::InteriorCost, u64::from(*cost)),
         (Why::RouterId, u64::from(router_id)),
         (Why::ClusterList, u64::try_from(attributes.cluster_list.len()).unwrap()),
         (Why::PeerAddress, u64::from(*address)),
@@ -188,11 +196,12 @@ fn any_path() -> impl Strategy<Value = Path> {
         prop_oneof![Just(None), Just(Some(PeerType::External)), Just(Some(PeerType::Internal))];
     let reflected = (proptest::option::of(1_u32..3), 0_usize..3);
     let interface = prop_oneof![Just(None), Just(Some("eth0")), Just(Some("eth1"))];
-    let who = (peer_type, 0_u8..3, 0_u8..2, interface);
+    let cost = prop_oneof![3 => Just(0), 1 => 0_u32..3, 1 => Just(u32::MAX)];
+    let who = (peer_type, 0_u8..3, 0_u8..2, interface, cost);
     let attributes = (asns, local_pref, med, origin, any::<bool>(), reflected);
     (attributes, who).prop_map(|((asns, local_pref, med, origin, stale, reflected), who)| {
         let mut path = path(&asns);
-        (path.peer_type, path.id, path.address, path.interface) = who;
+        (path.peer_type, path.id, path.address, path.interface, path.cost) = who;
         let attributes = &mut path.attributes;
         (attributes.local_pref, attributes.med, attributes.origin) = (local_pref, med, origin);
         attributes.communities.extend(stale.then_some(Community::LLGR_STALE));
@@ -235,6 +244,9 @@ fn any_paths(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Path>> 
             if same(7) {
                 mine.cluster_list.clone_from(&common.cluster_list);
             }
+            if same(8) {
+                path.cost = base.cost;
+            }
             Path { path_id, ..path }
         };
         (0..).zip(paths).map(mix).collect()
@@ -271,7 +283,7 @@ proptest! {
         prop_assert_eq!((all.used[0], all.why), (best, why));
         let mut shared: Vec<usize> = all.used[1..].to_vec();
         shared.sort_unstable();
-        let costs_the_same = |(_, step): &&(usize, Why)| *step > Why::PeerType;
+        let costs_the_same = |(_, step): &&(usize, Why)| *step > Why::InteriorCost;
         let expected: Vec<usize> = lost.iter().filter(costs_the_same).map(|lost| lost.0).collect();
         prop_assert_eq!(shared, expected);
         let rest: Vec<_> = lost.into_iter().filter(|lost| !costs_the_same(&lost)).collect();

@@ -334,10 +334,22 @@ impl Rib {
         index: usize,
         path: &Path,
         attributes: &'a AttrSet,
+        cost: u32,
     ) -> Option<Candidate<'a>> {
         let Source { origination, interface } = self.source(path.key.source)?;
         let (from, interface) = (*origination, interface.as_deref());
-        Some(Candidate { attributes, from, interface, path_id: path.key.path_id, index })
+        let path_id = path.key.path_id;
+        Some(Candidate { attributes, from, interface, cost, path_id, index })
+    }
+
+    /// Returns what the way to the next hop of a path costs.
+    pub(super) fn cost(&self, path: &Path, set: &AttrSet) -> u32 {
+        let is_own = path.key.source == PeerId::LOCAL;
+        let hop = set.next_hop.filter(|_| self.reach.follows && !is_own);
+        match hop.map(|id| self.reach.reached(id)) {
+            Some(Reached::By(by)) => by.cost,
+            _ => 0,
+        }
     }
 
     /// The next hop itself.
@@ -515,9 +527,11 @@ impl Search<'_> {
             match self.along(path, set) {
                 Reached::Waiting => return Some(Reached::Waiting),
                 Reached::No(_) => continue,
-                Reached::By(by) => drop(ways.insert(index, by)),
+                Reached::By(by) => {
+                    candidates.extend(rib.candidate(index, path, set, by.cost));
+                    ways.insert(index, by);
+                }
             }
-            candidates.extend(rib.candidate(index, path, set));
         }
         let decision = decide(candidates, rib.multipath)?;
         let best = *decision.used.first()?;

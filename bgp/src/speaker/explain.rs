@@ -288,6 +288,7 @@ fn measure(step: Why, candidate: &Candidate<'_>) -> Option<String> {
             None => "local",
         }
         .to_owned(),
+        Why::InteriorCost => candidate.cost.to_string(),
         Why::RouterId => candidate.router_id().to_string(),
         Why::ClusterList => attributes.cluster_list.len().to_string(),
         Why::PeerAddress => match candidate.interface {

@@ -117,7 +117,10 @@ impl Speaker {
         let Some(negotiated) = session.and_then(|session| session.negotiated.as_ref()) else {
             // One that tries right now is nearly there.
             let near = self.state_of(id) >= State::OpenSent;
-            return near || !settled && restart.expects(&peer.config.address, peer.attempts);
+            let address = &peer.config.address;
+            let expected = restart.expects(address, peer.attempts)
+                || self.is_behind_others(address) && peer.attempts < ATTEMPTS;
+            return near || !settled && expected;
         };
         if peer.peer_restarting && self.now >= patience_with(peer) {
             return false;
@@ -131,6 +134,12 @@ impl Speaker {
         };
         !marked.without(peer.end_of_rib).is_empty()
     }
+
+    /// Says whether traffic to a peer may have flowed to another router: then that is in the kernel's routes, and the peer not.
+    fn is_behind_others(&self, peer: &IpAddr) -> bool {
+        self.config.follow_next_hops && !self.networks.is_neighbour(peer)
+    }
+
     /// A restart waits before it chooses between routes of peers (RFC 4724 §4.1). What is our own needs no choice: peers that
     /// restart at the same moment hear of it before they say their End-of-RIB to others.
     pub(super) fn note_own_route(&mut self, prefix: Prefix) {

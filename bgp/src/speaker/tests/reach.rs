@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::lab::{Lab, config, mesh_configs, prefix};
+use super::lab::{Lab, address, config, mesh_configs, prefix};
 use crate::{
-    FibNextHop, InterfaceDown, LocalRoute, NextHopAnswer, PeerConfig, ResolvingRoute,
+    FibNextHop, InterfaceDown, LocalNetworks, LocalRoute, NextHopAnswer, PeerConfig,
+    ResolvingRoute, Why,
     config::NextHopMode,
     filter::{Action, Filter, Operation, Rule},
     snapshot::Usage,
@@ -99,8 +100,8 @@ fn another_path_takes_over_at_once() {
     lab.run(5);
     announce(&mut lab, 0, "10.1.0.0/16", "10.0.9.1");
     announce(&mut lab, 2, "10.1.0.0/16", "10.0.9.2");
-    for address in ["10.0.9.1", "10.0.9.2"] {
-        answer(&mut lab, address, Ok(route("10.0.9.0/24", 0, &[])));
+    for next_hop in ["10.0.9.1", "10.0.9.2"] {
+        answer(&mut lab, next_hop, Ok(route("10.0.9.0/24", 0, &[])));
     }
     assert_eq!(lab.fib(1), "10.1.0.0/16 via 10.0.9.1\n");
     let now = lab.now;
@@ -109,6 +110,36 @@ fn another_path_takes_over_at_once() {
     lab.speaker(1).handle_next_hops(vec![gone], now);
     lab.run_for(Duration::from_millis(1));
     assert_eq!(lab.fib(1), "10.1.0.0/16 via 10.0.9.2\n");
+}
+
+/// RFC 4271 §9.1.2.2 e: of paths that are equal so far, the one with the nearer next hop; as near as each other, both.
+#[test]
+fn the_nearer_of_two_next_hops_is_preferred() {
+    let mut configs = mesh_configs(&[1, 1, 1], &[(0, 1), (1, 2)]);
+    configs[0].peers[0].next_hop = NextHopMode::Keep;
+    configs[2].peers[0].next_hop = NextHopMode::Keep;
+    configs[1].follow_next_hops = true;
+    let mut lab = Lab::new(configs);
+    lab.run(5);
+    announce(&mut lab, 0, "10.1.0.0/16", "10.9.0.1");
+    announce(&mut lab, 2, "10.1.0.0/16", "10.9.0.2");
+    answer(&mut lab, "10.9.0.1", Ok(route("10.9.0.1/32", 20, &["10.0.0.7"])));
+    answer(&mut lab, "10.9.0.2", Ok(route("10.9.0.2/32", 10, &["10.0.0.8"])));
+    assert_eq!(lab.fib(1), "10.1.0.0/16 via 10.0.0.8\n");
+    let paths = lab.speaker(1).explain(&prefix("10.1.0.0/16")).unwrap().paths;
+    assert_eq!(paths[0].usage, Usage::Best(Why::InteriorCost));
+    let rank = paths[1].rank.clone().unwrap();
+    assert_eq!(rank.step, Why::InteriorCost);
+    assert_eq!(rank.compared, Some(("20".to_owned(), "10".to_owned())));
+    answer(&mut lab, "10.9.0.1", Ok(route("10.9.0.1/32", 10, &["10.0.0.7"])));
+    assert_eq!(lab.fib(1), "10.1.0.0/16 via 10.0.0.7 10.0.0.8\n");
+    // A route of BGP costs what leads to its own next hop.
+    answer(&mut lab, "10.9.0.1", Err("no route"));
+    announce(&mut lab, 2, "10.9.0.1/32", "10.0.0.3");
+    answer(&mut lab, "10.0.0.3", Ok(route("10.0.0.0/24", 9, &["10.0.0.9"])));
+    assert!(lab.fib(1).starts_with("10.1.0.0/16 via 10.0.0.9\n"), "{}", lab.fib(1));
+    answer(&mut lab, "10.0.0.3", Ok(route("10.0.0.0/24", 11, &["10.0.0.9"])));
+    assert!(lab.fib(1).starts_with("10.1.0.0/16 via 10.0.0.8\n"), "{}", lab.fib(1));
 }
 
 /// Who was asked may have died.
@@ -171,6 +202,34 @@ fn a_restart_does_not_wait_for_answers_for_ever() {
     lab.run(15);
     assert!(lab.complete[1]);
     assert_eq!(lab.fib(2), "10.1.0.0/16 via 10.0.0.2\n");
+}
+
+/// What r3 announced was in the kernel as routes to r1, the router before it: that nothing flowed to r3 says nothing.
+#[test]
+fn a_restart_waits_for_routers_behind_others() {
+    for follow in [false, true] {
+        let mut configs = mesh_configs(&[1, 1, 1, 1], &[(0, 1), (0, 3)]);
+        configs[0].follow_next_hops = follow;
+        let again = crate::SpeakerConfig {
+            restarting: true,
+            forwarding_via: Some([address(1)].into()),
+            ..configs[0].clone()
+        };
+        let mut lab = Lab::new(configs);
+        lab.run(5);
+        lab.kill(0);
+        lab.cut(0, 3);
+        lab.start(0, again);
+        let now = lab.now;
+        let networks = [prefix("10.0.0.0/30")].into();
+        let networks = LocalNetworks { addresses: [address(0)].into(), networks };
+        lab.speaker(0).handle_networks(networks, now);
+        lab.run(8);
+        assert_eq!(lab.complete[0], !follow);
+        lab.mend(0, 3);
+        lab.run(8);
+        assert!(lab.complete[0]);
+    }
 }
 
 /// A default route learned by BGP leads to routers further away, and one to a loopback to that.
