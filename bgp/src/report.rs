@@ -66,6 +66,8 @@ pub struct PathReport {
     pub received: AttributesReport,
     /// Attributes after import policy; none if it was refused.
     pub accepted: Option<AttributesReport>,
+    /// How the next hop is reached, where that is through another router.
+    pub reached: Option<String>,
 }
 
 /// Attributes of a path.
@@ -174,6 +176,7 @@ fn path_of(place: usize, path: &PathExplanation) -> PathReport {
         changes: changed.unwrap_or_default(),
         received: AttributesReport::from(&path.received),
         accepted: path.accepted.as_ref().map(AttributesReport::from),
+        reached: path.reached.clone(),
     }
 }
 

@@ -290,6 +290,8 @@ pub struct PathExplanation {
     pub stale: bool,
     /// What became of it, with the step of the decision process.
     pub usage: Usage,
+    /// How its next hop is reached, where that is through another router.
+    pub reached: Option<String>,
     /// Why it is behind the path before it; of the first one, why the second is behind it. None: it is not considered.
     pub rank: Option<Rank>,
 }

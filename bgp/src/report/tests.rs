@@ -33,6 +33,7 @@ fn path(peer: &str, received: PathAttributes) -> PathExplanation {
         import: ImportReason::Accepted("no rule matched".to_owned()),
         stale: false,
         usage: Usage::Lost(Why::AsPathLength),
+        reached: None,
         rank: None,
     }
 }

@@ -71,6 +71,9 @@ impl PathReport {
         field(&format!("{number}."), 0, 4, &format!("{from}{id}: {verdict}{stale}"), text);
         let shown = self.accepted.as_ref().unwrap_or(&self.received);
         field("route:", 4, 12, &shown.line(wide), text);
+        if let Some(reached) = &self.reached {
+            field("reach:", 4, 12, reached, text);
+        }
         if let Some(why) = &self.why {
             field("why:", 4, 12, why, text);
         }

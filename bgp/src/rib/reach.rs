@@ -6,6 +6,8 @@
 //! over, so no route holds itself up, nor two each other. What comes out depends on the paths in the table and on what
 //! was said of the machine, never on what was chosen before, and so it does not matter what came first, and nothing swings.
 
+mod search;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
@@ -13,20 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::search::Search;
 use super::{Path, PeerId, Rib, SlotId, Source};
 use crate::{
     attr::{AttrSet, Interner, NextHopId},
-    decision::{Candidate, decide},
+    decision::Candidate,
     speaker::{FibNextHop, ResolvingRoute},
     types::Prefix,
 };
 
 /// How long an answer is waited for; then the next hop counts as reached, as it would if nobody could be asked.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many routes of BGP one behind the other are followed.
-const DEPTH: usize = 4;
-/// So many prefixes are looked at for one next hop.
-const STEPS: usize = 256;
 
 /// What was said of the machine's routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,6 +283,9 @@ impl Rib {
     /// A decision was taken: counts the prefix if a next hop stood in the way. Its paths may have changed, and with them how
     /// next hops within it are reached.
     pub(super) fn note_next_hops(&mut self, id: SlotId, interner: &Interner) {
+        if !self.reach.may_obstruct() && self.obstructed == 0 {
+            return;
+        }
         let Some(slot) = self.slot(id) else { return };
         let prefix = slot.prefix;
         let is_obstructed = self.reach.may_obstruct()
@@ -311,10 +313,9 @@ impl Rib {
     pub(crate) fn look_at_next_hops(&mut self, interner: &Interner) {
         for id in self.reach.take_due() {
             let Some(hop) = self.reach.hop(id) else { continue };
-            let mut search = Search { rib: self, interner, through: Vec::new(), steps: 0 };
+            let mut search = Search::new(self, interner);
             let reached = search.reach(hop);
-            let steps = search.steps;
-            if steps > 0 {
+            if search.is_recursive() {
                 self.reach.recursive.insert(id);
             } else {
                 self.reach.recursive.remove(&id);
@@ -430,6 +431,21 @@ impl Rib {
         })
     }
 
+    /// Says how the next hop of a path is reached, if it is through another router.
+    pub(crate) fn way_in_words(&self, path: &Path, interner: &Interner) -> Option<String> {
+        let set = interner.get(path.accepted().ok()?)?;
+        let id = set.next_hop.filter(|_| self.reach.follows && path.key.source != PeerId::LOCAL)?;
+        let Reached::By(ReachedBy { legs, cost, route, .. }) = self.reach.reached(id) else {
+            return None;
+        };
+        let address = interner.next_hops.address(id)?;
+        if legs.iter().all(|leg| leg.address == address) {
+            return None;
+        }
+        let legs: Vec<String> = legs.iter().map(|leg| leg.address.to_string()).collect();
+        Some(format!("{address} by {} via {}, cost {cost}", (*route)?, legs.join(", ")))
+    }
+
     /// The routers that packets are sent to because of a path. Routes of our own are not ours to put into the kernel.
     pub(super) fn legs(
         &self,
@@ -464,112 +480,5 @@ impl Rib {
                 })
         };
         slots.filter(has).collect()
-    }
-}
-
-/// The search for how one next hop is reached.
-struct Search<'a> {
-    rib: &'a Rib,
-    interner: &'a Interner,
-    /// The next hops that led here, and this one.
-    through: Vec<IpAddr>,
-    /// Prefixes that were looked at.
-    steps: usize,
-}
-
-impl Search<'_> {
-    /// The longest match decides. A route of BGP must be longer than that of others.
-    fn reach(&mut self, hop: &Hop) -> Reached {
-        let itself = || -> Arc<[FibNextHop]> {
-            Arc::new([FibNextHop { address: hop.address, interface: None }])
-        };
-        let (shortest, known) = match &hop.answer {
-            Answer::None(_) => return Reached::Waiting,
-            Answer::Late => {
-                let by = ReachedBy { legs: itself(), cost: 0, route: None, by_bgp: false };
-                return Reached::By(by);
-            }
-            Answer::NoRoute(why) => (0, Reached::No(Arc::clone(why))),
-            Answer::Route(ResolvingRoute { prefix, metric, yields, via }) => {
-                let legs = if via.is_empty() { itself() } else { via.as_slice().into() };
-                let by = ReachedBy { legs, cost: *metric, route: Some(*prefix), by_bgp: false };
-                let longer = u8::from(!yields);
-                (prefix.length().saturating_add(longer), Reached::By(by))
-            }
-        };
-        if self.through.len() >= DEPTH {
-            return known;
-        }
-        self.through.push(hop.address);
-        let longest = Prefix::host(hop.address).length();
-        let mut longer = (shortest..=longest).rev();
-        let by_bgp = longer.find_map(|length| {
-            let prefix = Prefix::new(hop.address, length).ok()?;
-            let id = self.rib.find(&prefix)?;
-            self.steps = self.steps.saturating_add(1);
-            if self.steps > STEPS { None } else { self.through_slot(id) }
-        });
-        self.through.pop();
-        by_bgp.unwrap_or(known)
-    }
-
-    /// Returns where the paths of a prefix lead; none if nowhere, or if it is not for BGP to say.
-    fn through_slot(&mut self, id: SlotId) -> Option<Reached> {
-        let (rib, interner) = (self.rib, self.interner);
-        let slot = rib.slot(id)?;
-        let mut candidates = Vec::new();
-        let mut ways = BTreeMap::new();
-        for (index, path) in slot.paths().iter().enumerate() {
-            let set = path.accepted().ok().and_then(|set| interner.get(set));
-            let Some(set) = set.filter(|_| rib.fate(slot.prefix.family(), path).is_some()) else {
-                continue;
-            };
-            match self.along(path, set) {
-                Reached::Waiting => return Some(Reached::Waiting),
-                Reached::No(_) => continue,
-                Reached::By(by) => {
-                    candidates.extend(rib.candidate(index, path, set, by.cost));
-                    ways.insert(index, by);
-                }
-            }
-        }
-        let decision = decide(candidates, rib.multipath)?;
-        let best = *decision.used.first()?;
-        let path = slot.paths().get(best)?;
-        if path.key.source == PeerId::LOCAL {
-            return None;
-        }
-        if path.is_blackholed() {
-            let why = format!("{} is a blackhole, as agreed (RFC 7999)", slot.prefix);
-            return Some(Reached::No(why.into()));
-        }
-        let used = decision.used.iter().filter_map(|index| ways.get(index));
-        let mut legs: Vec<FibNextHop> = used.flat_map(|by| by.legs.iter().cloned()).collect();
-        legs.sort();
-        legs.dedup();
-        let cost = ways.get(&best).map_or(0, |by| by.cost);
-        let route = Some(slot.prefix);
-        Some(Reached::By(ReachedBy { legs: legs.into(), cost, route, by_bgp: true }))
-    }
-
-    fn along(&mut self, path: &Path, set: &AttrSet) -> Reached {
-        let rib = self.rib;
-        let by = |legs: Arc<[FibNextHop]>| {
-            Reached::By(ReachedBy { legs, cost: 0, route: None, by_bgp: false })
-        };
-        let id = set.next_hop.filter(|_| path.key.source != PeerId::LOCAL && !path.is_blackholed());
-        let Some(id) = id else { return by(Arc::default()) };
-        if let Some(hop) = rib.reach.hop(id) {
-            // A path that leads back here leads nowhere.
-            let leads_back = self.through.contains(&hop.address);
-            return if leads_back { Reached::No("a circle".into()) } else { self.reach(hop) };
-        }
-        match self.interner.next_hops.address(id) {
-            Some(address) if !is_link_local(&address) => Reached::Waiting,
-            Some(address) if rib.is_on_living_link(path, &address) => {
-                by(rib.leg(path, address).into_iter().collect())
-            }
-            _ => Reached::No("its link is down".into()),
-        }
     }
 }

@@ -134,6 +134,7 @@ impl Speaker {
             blackhole: blackhole.filter(|_| path.key.source != PeerId::LOCAL),
             stale,
             usage: self.usage(index, path, entry),
+            reached: self.rib.way_in_words(path, &self.interner),
             rank: rank.map(|(_, rank)| rank.clone()),
         })
     }

@@ -76,6 +76,9 @@ fn a_path_is_used_while_the_machine_has_a_route_to_its_next_hop() {
     answer(&mut lab, "10.9.9.9", Ok(route("10.9.0.0/16", 20, &["10.0.0.7", "10.0.0.8"])));
     assert_eq!(lab.fib(1), "10.1.0.0/16 via 10.0.0.7 10.0.0.8\n");
     assert_eq!(lab.fib(2), "10.1.0.0/16 via 10.0.0.2\n");
+    let explanation = lab.speaker(1).explain(&prefix("10.1.0.0/16")).unwrap();
+    let way = "10.9.9.9 by 10.9.0.0/16 via 10.0.0.7, 10.0.0.8, cost 20";
+    assert_eq!(explanation.paths[0].reached.as_deref(), Some(way));
     assert_eq!(lab.speaker(1).snapshot(false).prefixes_unreachable, 0);
     answer(&mut lab, "10.9.9.9", Ok(route("10.9.9.0/24", 0, &[])));
     assert_eq!(lab.fib(1), "10.1.0.0/16 via 10.9.9.9\n");
