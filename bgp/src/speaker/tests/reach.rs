@@ -230,7 +230,7 @@ fn a_restart_waits_for_routers_behind_others() {
         lab.run(8);
         assert_eq!(lab.complete[0], !follow);
         lab.mend(0, 3);
-        lab.run(8);
+        lab.run(30);
         assert!(lab.complete[0]);
     }
 }
