@@ -6,7 +6,6 @@ mod common;
 
 use std::time::Duration;
 
-use ipnet::IpNet;
 use kernel::{
     Address, Event, MacAddr, Monitor, NetNs, Netlink, NextHop, Route, RouteKind, RouteTable,
     address,

@@ -352,7 +352,7 @@ impl<S: Store> Conductor<S> {
         // Before anything can be answered.
         self.handle.send_replace(Some(handle.clone()));
         if let Some(routes) = self.routes.take() {
-            let ends = (self.felix.clone(), handle.clone(), self.asks.clone());
+            let ends = (self.felix.clone(), handle, self.asks.clone());
             tokio::spawn(carry(fib, ends, routes, restarting));
         }
         Ok(())
