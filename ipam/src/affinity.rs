@@ -48,6 +48,17 @@ pub fn host_hash(node: &str) -> String {
     text
 }
 
+/// Returns how far a claim has come that does not count; `None` for one that does.
+#[must_use]
+pub fn unfinished(claim: &BlockAffinitySpec) -> Option<&'static str> {
+    match claim.state {
+        _ if claim.deleted => Some("deleted"),
+        AffinityState::Confirmed | AffinityState::Unset => None,
+        AffinityState::Pending => Some("pending"),
+        AffinityState::PendingDeletion => Some("pendingDeletion"),
+    }
+}
+
 /// Returns the labels of an affinity; without them a stock client does not find it.
 #[must_use]
 pub fn labels(node: &str, block: &IpNet) -> BTreeMap<String, String> {
@@ -91,7 +102,7 @@ pub fn pending(node: &str, block: &IpNet) -> BlockAffinity {
 /// Returns whether the affinity gives its node the block.
 #[must_use]
 pub fn is_confirmed(affinity: &BlockAffinitySpec) -> bool {
-    !affinity.deleted && matches!(affinity.state, AffinityState::Confirmed | AffinityState::Unset)
+    unfinished(affinity).is_none()
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ pub enum Finding {
     HandleMissing { handle: String, address: IpAddr },
     WrongCount { handle: String, block: String, stored: u32, actual: u32 },
     AffinityWithoutBlock { affinity: String, block: String },
-    BlockWithoutAffinity { block: String, owner: String },
-    UnfinishedAffinity { affinity: String },
+    BlockWithoutAffinity { block: String, owner: String, unfinished: Option<&'static str> },
+    UnfinishedAffinity { affinity: String, state: &'static str },
     DeadNode { affinity: String, node: String },
 }
 
@@ -79,11 +79,12 @@ impl fmt::Display for Finding {
             Self::AffinityWithoutBlock { affinity, block } => {
                 write!(f, "affinity {affinity} is confirmed and block {block} is not its node's")
             }
-            Self::BlockWithoutAffinity { block, owner } => {
-                write!(f, "block {block} says {owner} and there is no such affinity")
+            Self::BlockWithoutAffinity { block, owner, unfinished } => {
+                write!(f, "block {block} says {owner} and there is no confirmed affinity")?;
+                unfinished.map_or(Ok(()), |state| write!(f, ", only one that is {state}"))
             }
-            Self::UnfinishedAffinity { affinity } => {
-                write!(f, "affinity {affinity} is neither confirmed nor gone")
+            Self::UnfinishedAffinity { affinity, state } => {
+                write!(f, "affinity {affinity} is {state}: neither confirmed nor gone")
             }
             Self::DeadNode { affinity, node } => {
                 write!(f, "affinity {affinity} is of node {node}, which does not exist")
@@ -158,7 +159,7 @@ fn check_affinities(
         .iter()
         .filter_map(|(net, block)| Some((*net, block.spec.affinity.as_deref()?)))
         .collect();
-    let mut confirmed = BTreeSet::new();
+    let mut claims = BTreeMap::new();
     for one in state.affinities.iter().filter(|one| !one.spec.deleted) {
         let name = one.metadata.name.clone();
         let is_host = one.spec.affinity_type.as_deref().unwrap_or("host") == "host";
@@ -166,23 +167,25 @@ fn check_affinities(
             let node = one.spec.node.clone();
             findings.push(Finding::DeadNode { affinity: name.clone(), node });
         }
-        if !affinity::is_confirmed(&one.spec) {
-            findings.push(Finding::UnfinishedAffinity { affinity: name });
-            continue;
-        }
         let owner =
             format!("{}:{}", one.spec.affinity_type.as_deref().unwrap_or("host"), one.spec.node);
         let net = one.spec.cidr.parse::<IpNet>().ok();
+        let unfinished = affinity::unfinished(&one.spec);
+        claims.extend(net.map(|net| ((net, owner.clone()), unfinished)));
+        if let Some(state) = unfinished {
+            findings.push(Finding::UnfinishedAffinity { affinity: name, state });
+            continue;
+        }
         if net.and_then(|net| owner_of.get(&net).copied()) != Some(&owner) {
             let block = one.spec.cidr.clone();
             findings.push(Finding::AffinityWithoutBlock { affinity: name, block });
         }
-        confirmed.extend(net.map(|net| (net, owner)));
     }
     for (net, owner) in owner_of {
-        if !confirmed.contains(&(net, owner.to_owned())) {
-            let (block, owner) = (net.to_string(), owner.to_owned());
-            findings.push(Finding::BlockWithoutAffinity { block, owner });
+        let claim = claims.get(&(net, owner.to_owned())).copied();
+        if claim != Some(None) {
+            let (block, owner, unfinished) = (net.to_string(), owner.to_owned(), claim.flatten());
+            findings.push(Finding::BlockWithoutAffinity { block, owner, unfinished });
         }
     }
 }
@@ -379,6 +382,7 @@ mod tests {
         block::take_any(&mut first.spec, &owner, |_| false).unwrap();
         let second = block("10.0.0.8/30", None);
         let far = block("10.9.0.0/28", None);
+        let claimed = block("10.0.0.16/28", Some("host:n2"));
         let affinity = affinity::pending("n2", &"10.0.0.16/28".parse().unwrap());
         let handle = crate::handle::new("h2", &"10.0.0.0/28".parse().unwrap(), 1);
         let mut pod = Pod::in_namespace("ns", "p", api::PodSpec::default());
@@ -388,7 +392,7 @@ mod tests {
         twin.metadata.name = "q".to_owned();
         let spec = api::IpPoolSpec { cidr: "10.0.0.0/16".to_owned(), ..Default::default() };
         let findings = check(&State {
-            blocks: &[first, second, far],
+            blocks: &[first, second, far, claimed],
             affinities: &[affinity],
             handles: &[handle],
             pools: &[IpPool::new("p", spec)],
@@ -406,10 +410,11 @@ mod tests {
             10.0.0.5 is used by several pods: ns/p, ns/q
             handle h2 has no addresses in block 10.0.0.0/28
             10.0.0.0 belongs to handle h1, which does not list it
-            block 10.0.0.0/28 says host:n1 and there is no such affinity
-            affinity n2-10-0-0-16-28 is neither confirmed nor gone
+            block 10.0.0.0/28 says host:n1 and there is no confirmed affinity
+            block 10.0.0.16/28 says host:n2 and there is no confirmed affinity, only one that is pending
+            affinity n2-10-0-0-16-28 is pending: neither confirmed nor gone
             affinity n2-10-0-0-16-28 is of node n2, which does not exist
-            Check complete; found 10 problems."#]]
+            Check complete; found 11 problems."#]]
         .assert_eq(&text);
     }
 }

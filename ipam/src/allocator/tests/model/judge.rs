@@ -265,7 +265,8 @@ async fn recover(
     let is_kept = |finding: &String| {
         scenario.dead.iter().any(|node| {
             finding.starts_with(&format!("affinity {node}-"))
-                || finding.contains(&format!(" says host:{node} and there is no such affinity"))
+                || finding
+                    .contains(&format!(" says host:{node} and there is no confirmed affinity"))
         })
     };
     if let Some(finding) = found.iter().find(|finding| given.is_empty() || !is_kept(finding)) {
