@@ -75,6 +75,11 @@ impl Cluster {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// A kubeconfig file with all rights.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.server.kubeconfig()
+    }
+
     /// Runs voilectl as the administrator; returns what it printed.
     pub(crate) fn voilectl(&self, arguments: &[&str]) -> String {
         let output = Command::new(built("voilectl"))

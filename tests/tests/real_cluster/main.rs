@@ -13,6 +13,7 @@
     reason = "a test: what fails here fails it, with the reason"
 )]
 
+mod calicoctl;
 mod cluster;
 
 use std::{
@@ -83,6 +84,7 @@ fn story() {
         assert!(connects(sandbox, SocketAddr::new(address, OPEN)), "without policy all is open");
     }
     pods_are_annotated(&cluster, address);
+    calicoctl::story(&cluster);
     let probe = Probe { client, other, web: address };
     enforces(&cluster, &probe);
 
