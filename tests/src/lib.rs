@@ -17,6 +17,8 @@
 
 mod api;
 pub mod bgp;
+pub mod lab;
+pub mod traffic;
 
 use std::{
     fs::File,

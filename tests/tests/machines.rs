@@ -5,13 +5,8 @@
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::indexing_slicing,
-    clippy::print_stderr,
     reason = "a test: what fails here fails it, with the reason"
 )]
-
-#[path = "resilience/lab.rs"]
-#[expect(dead_code, reason = "nothing is killed here")]
-mod lab;
 
 use std::{
     io::{Read as _, Write as _},
@@ -19,9 +14,12 @@ use std::{
     time::Duration,
 };
 
-use lab::{Lab, Pod};
 use serde_json::{Value, json};
-use voile_tests::{can_make_namespaces, skip, wait_for};
+use voile_tests::{
+    can_make_namespaces,
+    lab::{Lab, Pod},
+    skip, wait_for,
+};
 
 const KUBEVIRT: &str = "/apis/kubevirt.io/v1/namespaces/vms";
 const PODS: &str = "/api/v1/namespaces/vms/pods";
@@ -34,7 +32,7 @@ fn a_machine_keeps_its_address_when_its_pod_is_replaced_and_when_it_migrates() {
         skip("machines", "needs root");
         return;
     }
-    let lab = Lab::up("vtvm");
+    let lab = Lab::up("vtvm", None);
     kubevirt(&lab);
     let uid = create_machine(&lab);
     lab.create_pod("vms", "client", "n1", &[("TCP", PORT)]);

@@ -12,7 +12,6 @@
     reason = "a test: what fails here fails it, with the reason"
 )]
 
-mod lab;
 mod traffic;
 
 use std::{
@@ -21,10 +20,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use lab::{Lab, Pod};
 use serde_json::json;
 use traffic::{Datagrams, Forbidden, Stream, Worker, datagrams, forbidden, stream};
-use voile_tests::{can_make_namespaces, skip, wait_for};
+use voile_tests::{
+    can_make_namespaces,
+    lab::{Lab, Pod},
+    skip, wait_for,
+};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const ROUTERS: [&str; 3] = ["leaf1", "leaf2", "spine"];
@@ -42,7 +44,7 @@ fn sixty_deaths_cost_no_packet_no_policy_and_no_address() {
         skip("resilience", "needs root");
         return;
     }
-    let lab = Lab::up("vtres");
+    let lab = Lab::up("vtres", None);
     let cast = cast(&lab);
     // A network that is still coming up may lose packets without any death.
     sessions_return(&lab);

@@ -1,50 +1,61 @@
-//! A lab of this test: started bare, asked over its API server and its control socket, removed when dropped.
+//! A lab of a test: started bare, asked over its API server and its control socket, removed when dropped.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
 
+use crate::{Api, built, wait_for};
 use serde_json::{Value, json};
-use voile_tests::{Api, built, wait_for};
 
 const FOLDER: &str = "/run/voile-lab";
 
-pub(crate) struct Lab {
+/// A cluster in namespaces of this machine.
+#[derive(Debug)]
+pub struct Lab {
     name: String,
     api: Api,
 }
 
 /// A pod that runs.
 #[derive(Clone, Debug)]
-pub(crate) struct Pod {
-    pub(crate) netns: PathBuf,
-    pub(crate) addresses: Vec<IpAddr>,
+pub struct Pod {
+    pub netns: PathBuf,
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Lab {
-    pub(crate) fn up(prefix: &str) -> Self {
+    /// Returns the folder of the topologies that are shipped.
+    #[must_use]
+    pub fn topologies() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/containerlab")
+    }
+
+    /// Starts three nodes below two leaves, or another topology.
+    #[must_use]
+    pub fn up(prefix: &str, file: Option<&Path>) -> Self {
         sweep(prefix);
         let name = format!("{prefix}{}", std::process::id());
-        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../deploy/containerlab/leaf-spine.clab.yml");
+        let usual = Self::topologies().join("leaf-spine.clab.yml");
+        let file = file.unwrap_or(&usual);
         let output = voile_lab(&["up", "--bare", "--name", &name, "-f", &file.to_string_lossy()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let folder = Path::new(FOLDER).join(&name);
         Self { name, api: Api::new(&folder.join("kubeconfig")) }
     }
 
-    pub(crate) fn api(&self) -> &Api {
+    #[must_use]
+    pub fn api(&self) -> &Api {
         &self.api
     }
 
     /// Asks the supervisor: one line there, one back.
     fn control(&self, request: &Value) -> Result<Value, String> {
-        let socket = Path::new(FOLDER).join(&self.name).join("control.sock");
+        let socket = self.folder().join("control.sock");
         let mut stream = UnixStream::connect(socket).map_err(|error| error.to_string())?;
         writeln!(stream, "{request}").map_err(|error| error.to_string())?;
         let mut line = String::new();
@@ -57,7 +68,7 @@ impl Lab {
     }
 
     /// Kills a program with SIGKILL, as soon as it runs; the supervisor starts it again.
-    pub(crate) fn kill(&self, program: &str) -> u64 {
+    pub fn kill(&self, program: &str) -> u64 {
         wait_for(&format!("{program} runs, to be killed"), Duration::from_secs(10), || {
             let victim = self.control(&json!({"op": "kill", "name": program}))?;
             victim.get("pid").and_then(Value::as_u64).ok_or_else(|| victim.to_string())
@@ -65,20 +76,14 @@ impl Lab {
     }
 
     /// How often the supervisor started a program again.
-    pub(crate) fn restarts(&self, program: &str) -> u64 {
+    pub fn restarts(&self, program: &str) -> u64 {
         let rows = self.control(&json!({"op": "list"})).unwrap();
         let rows = rows.as_array().cloned().unwrap_or_default();
         let row = rows.iter().find(|row| row["name"] == program);
         row.and_then(|row| row["restarts"].as_u64()).unwrap()
     }
 
-    pub(crate) fn create_pod(
-        &self,
-        namespace: &str,
-        name: &str,
-        node: &str,
-        ports: &[(&str, u16)],
-    ) {
+    pub fn create_pod(&self, namespace: &str, name: &str, node: &str, ports: &[(&str, u16)]) {
         let app = name.split('-').next().unwrap();
         let ports: Vec<Value> = ports
             .iter()
@@ -93,7 +98,7 @@ impl Lab {
     }
 
     /// Returns a pod once it runs and has both addresses.
-    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Pod, String> {
+    pub fn pod(&self, namespace: &str, name: &str) -> Result<Pod, String> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         let pod = self.api.get(&path).map_err(|error| error.to_string())?;
         let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
@@ -113,34 +118,40 @@ impl Lab {
         Ok(Pod { netns, addresses })
     }
 
-    pub(crate) fn running(&self, namespace: &str, name: &str) -> Pod {
+    pub fn running(&self, namespace: &str, name: &str) -> Pod {
         wait_for(&format!("pod {name}"), Duration::from_secs(30), || self.pod(namespace, name))
     }
 
     /// Counts the sessions that a node's daemon says are up; none when it does not answer.
-    pub(crate) fn sessions(&self, node: &str) -> usize {
-        let asked = kernel::netns::in_netns(self.netns(node), || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect("127.0.0.1:9091")?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        });
-        let text = asked.unwrap().unwrap_or_default();
+    #[must_use]
+    pub fn sessions(&self, node: &str) -> usize {
+        let text = self.metrics(node).unwrap_or_default();
         let up = |line: &&str| {
             line.starts_with("voile_bgp_session_established{") && line.ends_with(" 1")
         };
         text.lines().filter(up).count()
     }
 
-    pub(crate) fn netns(&self, node: &str) -> PathBuf {
+    /// Reads the metrics of a node's daemon.
+    pub fn metrics(&self, node: &str) -> std::io::Result<String> {
+        let ask = || metrics(SocketAddr::from(([127, 0, 0, 1], 9091)));
+        kernel::netns::in_netns(self.netns(node), ask).expect("enter the namespace")
+    }
+
+    /// Returns the folder of its files.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        Path::new(FOLDER).join(&self.name)
+    }
+
+    #[must_use]
+    pub fn netns(&self, node: &str) -> PathBuf {
         kernel::netns::named(&format!("{}-{node}", self.name))
     }
 
     /// Runs voilectl; returns whether it ended with 0, and what it printed.
-    pub(crate) fn voilectl(&self, arguments: &[&str]) -> (bool, String) {
-        let kubeconfig = Path::new(FOLDER).join(&self.name).join("kubeconfig");
+    pub fn voilectl(&self, arguments: &[&str]) -> (bool, String) {
+        let kubeconfig = self.folder().join("kubeconfig");
         let output = Command::new(built("voilectl"))
             .args(arguments)
             .arg("--kubeconfig")
@@ -152,8 +163,8 @@ impl Lab {
     }
 
     /// The last lines of a program's log, for a failure.
-    pub(crate) fn log(&self, program: &str) -> String {
-        let path = Path::new(FOLDER).join(&self.name).join(format!("logs/{program}.log"));
+    pub fn log(&self, program: &str) -> String {
+        let path = self.folder().join(format!("logs/{program}.log"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
@@ -172,6 +183,16 @@ impl Drop for Lab {
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         }
     }
+}
+
+/// Reads the metrics of a daemon that listens here.
+pub fn metrics(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn voile_lab(arguments: &[&str]) -> Output {
