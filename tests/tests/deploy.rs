@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::Value;
@@ -187,4 +188,24 @@ fn alerts_ask_for_metrics_that_exist() {
         alerts += 1;
     }
     assert!(alerts >= 15);
+}
+
+/// Prometheus itself takes the rules, and the alerts of `prometheus-rule.test.yaml` fire when they should and not otherwise.
+#[test]
+fn promtool_takes_the_rules_and_they_fire_when_they_should() {
+    if !Path::new("/usr/bin/promtool").exists() {
+        voile_tests::skip("promtool and the alerts", "prometheus is not installed");
+        return;
+    }
+    let rule = documents(&deploy().join("monitoring/prometheus-rule.yaml")).remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rules.yaml"), rule["spec"].to_string()).unwrap();
+    let tests = folder.path().join("tests.yaml");
+    let _ = fs::copy(deploy().join("monitoring/prometheus-rule.test.yaml"), tests).unwrap();
+    for words in [["check", "rules", "rules.yaml"], ["test", "rules", "tests.yaml"]] {
+        let mut promtool = Command::new("promtool");
+        let output = promtool.args(words).current_dir(folder.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && text.contains("SUCCESS"), "{words:?}: {text}");
+    }
 }

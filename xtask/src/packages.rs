@@ -34,6 +34,8 @@ pub(crate) const TEST: &[Program] = &[
     program("exabgp", "exabgp", "BGP interoperability"),
     program("tshark", "tshark", "reading streams of BMP"),
     program("bgpdump", "bgpdump", "reading MRT dumps"),
+    program("pmbmpd", "pmacct", "a collector of BMP beside a cluster"),
+    program("promtool", "prometheus", "checking alerts"),
     program("g++", "g++", "libFuzzer, which the fuzz targets are linked with"),
 ];
 
