@@ -1,12 +1,25 @@
 use std::{net::SocketAddr, time::Duration};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 use crate::{Asn, LocalRoute, PeerConfig, Prefix, RouterId, Shutdown, State};
 
+/// Addresses and the port of this process alone: the same tests may run beside these, for another checkout.
+fn address(index: u8) -> IpAddr {
+    let part = std::process::id() / 20_000;
+    IpAddr::from([127, 77, u8::try_from(part).unwrap_or(u8::MAX), index])
+}
+
+fn port() -> u16 {
+    let part = std::process::id() % 20_000;
+    10_000 + u16::try_from(part).unwrap()
+}
+
 /// Two speakers of this machine; TCP MD5 on.
-fn config(own: u8, other: u8, port: u16) -> (SpeakerConfig, Options) {
+fn config(own: u8, other: u8) -> (SpeakerConfig, Options) {
     let asn = |index: u8| Asn(u32::from(index));
-    let address = |index: u8| IpAddr::from([127, 77, 0, index]);
+    let port = port();
     let mut config = SpeakerConfig::new(asn(own), RouterId(u32::from(own)));
     let mut peer = PeerConfig::new("other", address(other), asn(other));
     peer.port = port;
@@ -29,17 +42,16 @@ async fn next_route(fib: &mut FibReceiver) -> FibBatch {
 
 #[tokio::test]
 async fn two_speakers_exchange_routes_over_tcp() {
-    let port = 10_179;
     let prefix: Prefix = "10.1.0.0/16".parse().unwrap();
-    let (left_config, left_options) = config(1, 2, port);
-    let (right_config, right_options) = config(2, 1, port);
+    let (left_config, left_options) = config(1, 2);
+    let (right_config, right_options) = config(2, 1);
     let (left, _left_fib) = spawn(left_config, left_options).unwrap();
     let (right, mut right_fib) = spawn(right_config, right_options).unwrap();
     left.originate(prefix, LocalRoute::default()).unwrap();
     let test = async {
         let batch = next_route(&mut right_fib).await;
         assert_eq!(batch.updates[0].prefix, prefix);
-        assert_eq!(batch.updates[0].route.next_hops()[0].address.to_string(), "127.77.0.1");
+        assert_eq!(batch.updates[0].route.next_hops()[0].address, address(1));
         let snapshot = right.snapshot(true).await.unwrap();
         assert_eq!(snapshot.peers[0].state, State::Established);
         let mut events = right.events();
@@ -56,40 +68,34 @@ async fn two_speakers_exchange_routes_over_tcp() {
 
 #[tokio::test]
 async fn a_taken_port_is_named() {
-    let (config, options) = config(3, 4, 10_180);
+    let (config, options) = config(3, 4);
     let _first = spawn(config.clone(), options.clone()).unwrap();
     let error = spawn(config, options).unwrap_err();
-    assert!(error.to_string().contains("cannot listen on 127.77.0.3:10180"), "{error}");
+    let expected = format!("cannot listen on {}:{}", address(3), port());
+    assert!(error.to_string().contains(&expected), "{error}");
 }
 
-/// Says OPEN with a hold time of 3 s and one KEEPALIVE, then neither reads nor speaks again.
-#[tokio::test]
-async fn a_peer_that_does_not_read_is_cut_off() {
-    let port = 10_181;
-    let (mut config, options) = config(5, 6, port);
-    config.peers[0].password = None;
-    config.peers[0].passive = true;
-    let (speaker, _fib) = spawn(config, options).unwrap();
-    // More than the kernel's buffers hold.
+/// More than the kernel's buffers hold.
+fn originate_plenty(speaker: &Handle) {
     for number in 0..16_000_u32 {
         let communities = (0..240).map(|low| crate::Community(number << 8 | low)).collect();
         let prefix = format!("10.{}.{}.0/24", number / 256, number % 256).parse().unwrap();
         let route = LocalRoute { communities, ..LocalRoute::default() };
         speaker.originate(prefix, route).unwrap();
     }
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::new([127, 77, 0, 6].into(), 0)).unwrap();
-    let address = SocketAddr::new([127, 77, 0, 5].into(), port);
-    let mut stream = socket.connect(address).await.unwrap();
-    let open = crate::wire::Open {
-        asn: Asn(6),
-        hold_time: 3,
-        router_id: RouterId(6),
-        capabilities: crate::wire::Capabilities::default(),
-    };
-    for message in [open.encode(), crate::wire::keepalive()] {
-        tokio::io::AsyncWriteExt::write_all(&mut stream, &message).await.unwrap();
-    }
+}
+
+/// Says OPEN with a hold time of 3 s and one KEEPALIVE, then neither reads nor speaks again.
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_cut_off() {
+    let (mut config, options) = config(5, 6);
+    config.peers[0].password = None;
+    config.peers[0].passive = true;
+    let to = options.listen[0];
+    let (speaker, _fib) = spawn(config, options).unwrap();
+    originate_plenty(&speaker);
+    let mut stream = connect(address(6), to).await;
+    stream.write_all(&greeting(6, Default::default())).await.unwrap();
     let test = async {
         while stream.take_error().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -125,10 +131,9 @@ async fn until(handle: &Handle, fact: impl Fn(&crate::snapshot::Snapshot) -> boo
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "it is the stop that is tested")]
 async fn after_a_long_stop_what_peers_said_meanwhile_counts_before_the_hold_timer() {
-    let port = 10_182;
-    let (mut config, options) = config(7, 8, port);
+    let (mut config, options) = config(7, 8);
     let template = PeerConfig { password: None, passive: true, ..config.peers.remove(0) };
-    let addresses: Vec<IpAddr> = (1..=8_u8).map(|index| [127, 77, 8, index].into()).collect();
+    let addresses: Vec<IpAddr> = (101..=108).map(address).collect();
     for address in &addresses {
         let peer = PeerConfig { name: address.to_string(), address: *address, ..template.clone() };
         config.peers.push(peer);
@@ -169,8 +174,7 @@ async fn after_a_long_stop_what_peers_said_meanwhile_counts_before_the_hold_time
 /// A peer that closes with unread bytes resets the connection right behind its NOTIFICATION: its words count, not the reset.
 #[tokio::test]
 async fn last_words_are_heard_although_the_connection_is_reset_behind_them() {
-    let port = 10_183;
-    let (mut config, options) = config(9, 10, port);
+    let (mut config, options) = config(9, 10);
     config.peers[0].password = None;
     config.peers[0].passive = true;
     config.peers[0].idle_hold = Duration::from_millis(1);
@@ -185,10 +189,10 @@ async fn last_words_are_heard_although_the_connection_is_reset_behind_them() {
         let mut stream = connect(address, options.listen[0]).await;
         stream.set_zero_linger().unwrap();
         let greeting = greeting(10, Default::default());
-        tokio::io::AsyncWriteExt::write_all(&mut stream, &greeting).await.unwrap();
+        stream.write_all(&greeting).await.unwrap();
         until(&speaker, |snapshot| snapshot.peers[0].state == State::Established).await;
         let cease = crate::wire::Notification::cease(crate::wire::Cease::MaximumPrefixes);
-        tokio::io::AsyncWriteExt::write_all(&mut stream, &cease.encode()).await.unwrap();
+        stream.write_all(&cease.encode()).await.unwrap();
         drop(stream);
         until(&speaker, |snapshot| snapshot.peers[0].state != State::Established).await;
         let error = speaker.snapshot(false).await.unwrap().peers.remove(0).last_error;
@@ -203,9 +207,8 @@ async fn last_words_are_heard_although_the_connection_is_reset_behind_them() {
 #[tokio::test]
 async fn keys_of_tcp_ao_are_used_or_refused_with_a_reason() {
     use crate::config::{AoAlgorithm, AoKey};
-    let port = 10_184;
     let with_keys = |own: u8, other: u8| {
-        let (mut config, options) = config(own, other, port);
+        let (mut config, options) = config(own, other);
         config.peers[0].password = None;
         let key = |id: u8, algorithm| AoKey {
             send_id: id,
@@ -229,4 +232,35 @@ async fn keys_of_tcp_ao_are_used_or_refused_with_a_reason() {
     let (left, _left_fib) = spawn(left_config, left_options).unwrap();
     let (_right, _right_fib) = spawn(right_config, right_options).unwrap();
     until(&left, |snapshot| snapshot.peers[0].state == State::Established).await;
+}
+
+/// A collector of BMP that takes nothing for a minute and a half counts as dead, and is connected to anew. Its socket is
+/// real, the clock is not: it moves on whenever nobody has anything to do.
+#[tokio::test(start_paused = true)]
+async fn a_collector_that_reads_nothing_is_given_up_and_tried_again() {
+    let listener = tokio::net::TcpListener::bind((address(14), 0)).await.unwrap();
+    let (mut config, options) = config(13, 14);
+    config.peers.clear();
+    let there = listener.local_addr().unwrap().to_string();
+    config.collectors.push(crate::bmp::Collector::new(there, "router"));
+    let (speaker, _fib) = spawn(config, options).unwrap();
+    originate_plenty(&speaker);
+    let (mut deaf, _) = listener.accept().await.unwrap();
+    let begin = tokio::time::Instant::now();
+    until(&speaker, |snapshot| snapshot.collectors[0].connected).await;
+    let (mut second, _) = listener.accept().await.unwrap();
+    // The time without a read, and the wait before the next attempt; not the buffers', which fill at once.
+    let took = begin.elapsed().as_secs();
+    assert!((120..=125).contains(&took), "again after {took} s");
+
+    // What the first one would have read is the beginning of the stream, and ends in the middle.
+    let mut stream = Vec::new();
+    deaf.read_to_end(&mut stream).await.unwrap();
+    let megabytes = stream.len() >> 20;
+    assert!((1..16).contains(&megabytes), "{megabytes} MiB");
+    // The new one hears everything from the beginning: version 3, Initiation (RFC 7854 §4.3).
+    let mut head = [0; 6];
+    second.read_exact(&mut head).await.unwrap();
+    assert_eq!((head[0], head[5], head), (3, 4, stream[..6].try_into().unwrap()));
+    speaker.shutdown(Shutdown::Final).await;
 }
