@@ -90,7 +90,15 @@ pub(crate) const FEATURES: &[Feature] = &[
     // OpenBGPD only helps: it never asks that its own routes be kept.
     Feature {
         title: "graceful restart: the other side restarts",
-        scenarios: &[scenario("it_restarts", &[BIRD, FRR, GOBGP, EXABGP], restart::it_restarts)],
+        scenarios: &[
+            scenario("it_restarts", &[BIRD, FRR, GOBGP, EXABGP], restart::it_restarts),
+            scenario("flushed_meanwhile", &[BIRD], restart::flushed_meanwhile),
+        ],
+    },
+    // The others do not forward.
+    Feature {
+        title: "graceful restart: two routers of a rack, one after the other, no packet lost",
+        scenarios: &[scenario("rack_is_reloaded", &[BIRD, FRR], restart::rack_is_reloaded)],
     },
     Feature {
         title: "long-lived graceful restart: we stay away",

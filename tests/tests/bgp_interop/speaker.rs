@@ -13,7 +13,7 @@ use voile_tests::bgp::Lan;
 pub(crate) struct Speaker {
     pub(crate) name: &'static str,
     pub(crate) program: &'static str,
-    /// Starts it on host 2 of a network.
+    /// Starts it on a network.
     pub(crate) start: fn(&Lan, &Wish) -> Box<dyn Router>,
     /// How it writes 65003:7, route target 65003:7 and 65003:7:8.
     pub(crate) communities: [&'static str; 3],
@@ -57,6 +57,8 @@ pub(crate) enum Over {
 /// How another speaker is to be configured.
 #[derive(Clone, Copy)]
 pub(crate) struct Wish {
+    /// Where it runs.
+    pub(crate) host: usize,
     pub(crate) asn: u32,
     /// Hosts with their AS numbers, and whether they are reflection clients.
     pub(crate) neighbours: &'static [(usize, u32, bool)],
@@ -77,6 +79,7 @@ pub(crate) struct Wish {
 }
 
 pub(crate) const WISH: Wish = Wish {
+    host: 2,
     asn: 65002,
     neighbours: &[(1, 65001, false)],
     over: Over::Ipv4,
@@ -109,7 +112,7 @@ impl Wish {
             let mut add = |net: &str, families: &'static [&'static str]| {
                 let (local, neighbour) = match self.over {
                     Over::Interface => (String::new(), "eth0".to_owned()),
-                    _ => (format!("{net}2"), format!("{net}{host}")),
+                    _ => (format!("{net}{}", self.host), format!("{net}{host}")),
                 };
                 sessions.push(Session { local, neighbour, asn: *asn, client: *client, families });
             };

@@ -1,8 +1,11 @@
 //! Graceful restart in both roles (RFC 4724), and what is left when it takes too long (RFC 9494).
 
+use std::{net::SocketAddr, time::Duration};
+
 use nix::sys::signal::Signal;
 use voile_tests::{
     bgp::{Lan, PATIENCE, Voile, wait_gone, wait_text},
+    traffic::{answer, ask},
     wait_for,
 };
 
@@ -175,4 +178,93 @@ pub(crate) fn we_stay_away(speaker: &Speaker) {
         Ok(there)
     });
     let _ = voile.wait_route("10.2.0.0/24", "peer");
+}
+
+/// Somebody empties our kernel's table while the peer is away, and again while we are: what is kept for the time of a
+/// restart is back at once, and what only the kernel knew once the peer is there.
+pub(crate) fn flushed_meanwhile(speaker: &Speaker) {
+    let lan = Lan::new(2);
+    let mut voile = Voile::start(&lan, 1, 65001, &one_session(""));
+    let mut router = (speaker.start)(&lan, &WISH);
+    let _ = voile.wait_route("10.2.0.0/24", "peer");
+    let installed = || wait_text("our kernel", &["10.2.0.0/24 via 10.0.0.2"], || Ok(lan.routes(1)));
+    let flush = || {
+        let _ = lan.host(1).output("ip", &["-4", "route", "flush", "proto", "bgp"]);
+    };
+    installed();
+    router.kill();
+    wait_path(&lan, &voile, "stale", true, false);
+    flush();
+    installed();
+    wait_path(&lan, &voile, "still stale", true, false);
+    let mut router = (speaker.start)(&lan, &Wish { restarted: true, ..WISH });
+    wait_path(&lan, &voile, "fresh again", false, false);
+
+    // Both are away: the kernel's copy is the only one, and it goes while we wait for the peer.
+    voile.kill();
+    router.kill();
+    voile.restart();
+    wait_for("our restart", PATIENCE, || match voile.status()?["restarting"].as_bool() {
+        Some(true) => Ok(()),
+        other => Err(format!("restarting: {other:?}")),
+    });
+    flush();
+    let _router = (speaker.start)(&lan, &Wish { restarted: true, ..WISH });
+    installed();
+    wait_path(&lan, &voile, "fresh after both", false, false);
+}
+
+/// The routers of a rack, hosts 2 and 3, are reloaded one after the other; forwarding goes on meanwhile. Both announce what
+/// both serve, and each learns of our pod's network: no packet is lost in either direction.
+pub(crate) fn rack_is_reloaded(speaker: &Speaker) {
+    const SERVICE: &str = "10.2.0.1";
+    const POD: &str = "10.1.0.1";
+    const ROUTERS: [usize; 2] = [2, 3];
+    let lan = Lan::new(3);
+    let sessions = peer("r2", "10.0.0.2", 65002, "") + &peer("r3", "10.0.0.3", 65002, "");
+    let voile = Voile::start(
+        &lan,
+        1,
+        65001,
+        &format!("install-routes = true\n{sessions}[[network]]\nprefix = \"10.1.0.0/24\"\n"),
+    );
+    let at = SocketAddr::new(SERVICE.parse().unwrap(), 9000);
+    let own = |host: usize, address: &str| {
+        let address = format!("{address}/32");
+        let _ = lan.host(host).output("ip", &["address", "add", &address, "dev", "lo"]);
+    };
+    own(1, POD);
+    // By flow, not by pair of addresses.
+    let _ = lan.host(1).output("sysctl", &["-qw", "net.ipv4.fib_multipath_hash_policy=1"]);
+    ROUTERS.into_iter().for_each(|host| own(host, SERVICE));
+    let services = ROUTERS.map(|host| answer(lan.host(host), at, |_| true));
+    let wish = |host, restarted| Wish { host, restarted, ..WISH };
+    let mut routers = ROUTERS.map(|host| (speaker.start)(&lan, &wish(host, false)));
+    let both = ["10.2.0.0/24", "via 10.0.0.2", "via 10.0.0.3"];
+    wait_text("both ways", &both, || Ok(lan.routes(1)));
+    let protocol = speaker.kernel.expect("a router that forwards");
+    for host in ROUTERS {
+        let show = ["-4", "route", "show", "proto", protocol];
+        wait_text("the way back", &["10.1.0.0/24 ", " via 10.0.0.1 "], || {
+            lan.host(host).ask("ip", &show)
+        });
+    }
+    let traffic = ask(lan.host(1), POD, at, Duration::from_millis(2));
+    for (index, host) in ROUTERS.into_iter().enumerate() {
+        let name = format!("r{host}");
+        routers[index].kill();
+        let _ = voile.wait_peer(&name, |peer| peer["state"] != "Established");
+        std::thread::sleep(Duration::from_secs(2));
+        routers[index] = (speaker.start)(&lan, &wish(host, true));
+        let fresh = |peer: &serde_json::Value| {
+            peer["state"] == "Established" && peer["stale"].as_array().is_some_and(Vec::is_empty)
+        };
+        let _ = voile.wait_peer(&name, fresh);
+        wait_text("both ways", &both, || Ok(lan.routes(1)));
+        wait_text("our route there", &["10.0.0.1"], || routers[index].show("10.1.0.0/24"));
+    }
+    let asked = traffic.finish();
+    eprintln!("{}: two reloads, {asked:?}", speaker.name);
+    assert!(asked.sent > 100 && asked.unanswered == 0, "{asked:?}");
+    services.into_iter().for_each(|service| drop(service.finish()));
 }

@@ -17,16 +17,17 @@ pub(crate) const SPEAKER: Speaker = Speaker {
 
 struct Bird {
     lan: Lan,
+    host: usize,
     process: Process,
 }
 
 impl Bird {
     fn control(&self, words: &[&str]) -> Result<String, String> {
-        let socket = self.lan.folder(2).join("bird.ctl");
+        let socket = self.lan.folder(self.host).join("bird.ctl");
         let socket = socket.to_string_lossy();
         let arguments: Vec<&str> =
             ["-s", &socket].into_iter().chain(words.iter().copied()).collect();
-        self.lan.host(2).ask("birdc", &arguments)
+        self.lan.host(self.host).ask("birdc", &arguments)
     }
 }
 
@@ -56,12 +57,14 @@ impl Router for Bird {
 }
 
 fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
-    let mut text = "router id 10.0.0.2;\nlog stderr all;\nprotocol device { scan time 1; }\n\
-         protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }\n"
-        .to_owned();
+    let host = wish.host;
+    let mut text = format!(
+        "router id 10.0.0.{host};\nlog stderr all;\nprotocol device {{ scan time 1; }}\n\
+         protocol bfd {{ interface \"*\" {{ interval 100 ms; multiplier 3; }}; }}\n"
+    );
     for family in ["ipv4", "ipv6"] {
         text += &format!(
-            "protocol kernel {{ {family} {{ export all; }}; persist; }}\n\
+            "protocol kernel {{ {family} {{ export all; }}; persist; graceful restart on; }}\n\
              protocol static own_{family} {{ {family};\n"
         );
         for network in wish.networks_of(family) {
@@ -99,7 +102,10 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
         for family in session.families {
             text += &format!("{family} {{ import all; export all;");
             if let Some(limit) = wish.max_prefixes {
-                text += &format!(" import limit {limit} action disable;");
+                // It closes with our messages unread, so that the kernel resets the connection, and drops its
+                // NOTIFICATION while that waits for an acknowledgement (RFC 1122 §4.2.2.13, Nagle). With `restart` there is
+                // a next time, with `disable` there is none.
+                text += &format!(" import limit {limit} action restart;");
             }
             text += if wish.add_path { " add paths on;" } else { "" };
             text += if wish.over == Over::Ipv6 { " extended next hop on;" } else { "" };
@@ -107,13 +113,13 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
         }
         text += "}\n";
     }
-    let config = lan.file(2, "bird.conf", &text);
-    let socket = lan.folder(2).join("bird.ctl");
+    let config = lan.file(host, "bird.conf", &text);
+    let socket = lan.folder(host).join("bird.ctl");
     let (config, socket) = (config.to_string_lossy(), socket.to_string_lossy());
     let mut arguments = vec!["-f", "-c", &*config, "-s", &*socket];
     if wish.restarted {
         arguments.push("-R");
     }
-    let process = lan.spawn(2, Path::new(SPEAKER.program), &arguments);
-    Box::new(Bird { lan: lan.clone(), process })
+    let process = lan.spawn(host, Path::new(SPEAKER.program), &arguments);
+    Box::new(Bird { lan: lan.clone(), host, process })
 }

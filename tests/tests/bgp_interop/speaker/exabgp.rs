@@ -18,6 +18,7 @@ pub(crate) const SPEAKER: Speaker = Speaker {
 
 struct Exabgp {
     lan: Lan,
+    host: usize,
     process: Process,
 }
 
@@ -34,7 +35,7 @@ kill $!
 impl Router for Exabgp {
     /// Returns the messages that announced a prefix since it was withdrawn last.
     fn show(&self, prefix: &str) -> Result<String, String> {
-        let text = std::fs::read_to_string(self.lan.folder(2).join("updates.json"));
+        let text = std::fs::read_to_string(self.lan.folder(self.host).join("updates.json"));
         let text = text.map_err(|error| format!("{error}\n{}", self.process.log()))?;
         let mut known = Vec::new();
         for line in text.lines().filter(|line| line.contains(&format!("\"{prefix}\""))) {
@@ -49,9 +50,10 @@ impl Router for Exabgp {
     }
 
     fn withdraw(&mut self, prefix: &str) {
-        let path = self.lan.folder(2).join("commands");
+        let path = self.lan.folder(self.host).join("commands");
         let mut commands = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-        writeln!(commands, "withdraw route {prefix} next-hop {}", next_hop(prefix)).unwrap();
+        writeln!(commands, "withdraw route {prefix} next-hop {}", next_hop(prefix, self.host))
+            .unwrap();
     }
 
     fn waits_for_us(&self, _: &str) -> Result<bool, String> {
@@ -63,16 +65,16 @@ impl Router for Exabgp {
     }
 }
 
-fn next_hop(prefix: &str) -> &'static str {
-    if family(prefix) == "ipv6" { "fd00::2" } else { "10.0.0.2" }
+fn next_hop(prefix: &str, host: usize) -> String {
+    if family(prefix) == "ipv6" { format!("fd00::{host}") } else { format!("10.0.0.{host}") }
 }
 
 fn neighbour(wish: &Wish, session: &Session) -> String {
     let Session { local, neighbour, asn, families, .. } = session;
     let mut text = format!(
-        "neighbor {neighbour} {{ router-id 10.0.0.2; local-address {local}; local-as {}; peer-as {asn};\n\
+        "neighbor {neighbour} {{ router-id 10.0.0.{}; local-address {local}; local-as {}; peer-as {asn};\n\
          hold-time 9; family {{ ",
-        wish.asn
+        wish.host, wish.asn
     );
     families.iter().for_each(|family| text += &format!("{family} unicast; "));
     text += "}\ncapability { graceful-restart 60; ";
@@ -96,20 +98,21 @@ fn neighbour(wish: &Wish, session: &Session) -> String {
         text += &format!(
             "route {network} {path} next-hop {} community [65002:100] \
              extended-community [target:65002:100] large-community [65002:1:2];\n",
-            next_hop(network)
+            next_hop(network, wish.host)
         );
     }
     text + "}\napi { processes [ keep ]; receive { parsed; update; } }\n}\n"
 }
 
 fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
-    let script = lan.file(2, "keep.sh", KEEP);
+    let host = wish.host;
+    let script = lan.file(host, "keep.sh", KEEP);
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut text = format!("process keep {{ run {}; encoder json; }}\n", script.display());
     for session in wish.sessions() {
         text += &neighbour(wish, &session);
     }
-    let config = lan.file(2, "exabgp.conf", &text);
+    let config = lan.file(host, "exabgp.conf", &text);
     let environment = [
         "exabgp.daemon.drop=false",
         "exabgp.api.cli=false",
@@ -119,6 +122,6 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
     let config = config.to_string_lossy();
     let mut arguments: Vec<&str> = environment.to_vec();
     arguments.extend([SPEAKER.program, &*config]);
-    let process = lan.spawn(2, Path::new("/usr/bin/env"), &arguments);
-    Box::new(Exabgp { lan: lan.clone(), process })
+    let process = lan.spawn(host, Path::new("/usr/bin/env"), &arguments);
+    Box::new(Exabgp { lan: lan.clone(), host, process })
 }

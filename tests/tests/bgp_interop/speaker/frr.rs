@@ -21,22 +21,23 @@ pub(crate) const SPEAKER: Speaker = Speaker {
 
 struct Frr {
     lan: Lan,
+    host: usize,
     processes: Vec<Process>,
 }
 
 impl Frr {
     fn control(&self, commands: &[&str]) -> Result<String, String> {
-        control(&self.lan, &[], commands)
+        control(&self.lan, self.host, &[], commands)
     }
 }
 
-fn control(lan: &Lan, more: &[&str], commands: &[&str]) -> Result<String, String> {
-    let dir = lan.folder(2);
+fn control(lan: &Lan, host: usize, more: &[&str], commands: &[&str]) -> Result<String, String> {
+    let dir = lan.folder(host);
     let dir = dir.to_string_lossy();
     let mut arguments = vec!["--vty_socket", &*dir];
     arguments.extend(more);
     arguments.extend(commands.iter().flat_map(|command| ["-c", *command]));
-    lan.host(2).ask("vtysh", &arguments)
+    lan.host(host).ask("vtysh", &arguments)
 }
 
 impl Router for Frr {
@@ -78,10 +79,11 @@ pub(crate) fn start_without_zebra(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
 }
 
 fn start_daemons(lan: &Lan, daemons: &[&str], wish: &Wish) -> Box<dyn Router> {
+    let host = wish.host;
     let text = format!("hostname frr\nlog stdout\n{}", configuration(wish));
-    let config = lan.file(2, "frr.conf", &text);
+    let config = lan.file(host, "frr.conf", &text);
     let user = User::from_name("frr").unwrap().expect("FRR's user");
-    let dir = lan.folder(2);
+    let dir = lan.folder(host);
     for path in [&dir, &config] {
         chown(path, Some(user.uid), Some(user.gid)).unwrap();
     }
@@ -99,25 +101,31 @@ fn start_daemons(lan: &Lan, daemons: &[&str], wish: &Wish) -> Box<dyn Router> {
         if daemons == ["bgpd"] {
             arguments.push("--no_zebra".into());
         }
+        if *name == "zebra" && wish.restarted {
+            // Without it zebra begins with removing what it had installed.
+            arguments.extend(["-K".to_owned(), "60".to_owned()]);
+        }
         if *name == "bfdd" {
             arguments.extend(["--bfdctl".to_owned(), text(dir.join("bfdd.sock"))]);
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let process = lan.spawn(2, Path::new(&format!("/usr/lib/frr/{name}")), &arguments);
+        let process = lan.spawn(host, Path::new(&format!("/usr/lib/frr/{name}")), &arguments);
         if wish.bfd {
             // One after the other, as FRR's own scripts do it: a bgpd that comes before bfdd may never tell it about
             // its peers.
-            wait_text(name, &["FRRouting"], || control(lan, &["-d", name], &["show version"]));
+            wait_text(name, &["FRRouting"], || {
+                control(lan, host, &["-d", name], &["show version"])
+            });
         }
         if *name == "bfdd" {
             wait_text("clients of zebra", &["bfd"], || {
-                control(lan, &["-d", "zebra"], &["show zebra client summary"])
+                control(lan, host, &["-d", "zebra"], &["show zebra client summary"])
             });
         }
         process
     });
     let processes = processes.collect();
-    Box::new(Frr { lan: lan.clone(), processes })
+    Box::new(Frr { lan: lan.clone(), host, processes })
 }
 
 fn configuration(wish: &Wish) -> String {
@@ -125,9 +133,9 @@ fn configuration(wish: &Wish) -> String {
     // otherwise.
     let mut text = format!(
         "route-map marked permit 10\n set community 65002:100\n set extcommunity rt 65002:100\n \
-         set large-community 65002:1:2\nexit\nrouter bgp {}\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
+         set large-community 65002:1:2\nexit\nrouter bgp {}\n bgp router-id 10.0.0.{}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
          no bgp default ipv4-unicast\n bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n",
-        wish.asn
+        wish.asn, wish.host
     );
     if wish.long_lived {
         text += " bgp graceful-restart restart-time 3\n bgp long-lived-graceful-restart stale-time 60\n";

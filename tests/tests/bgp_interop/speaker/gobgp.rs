@@ -21,12 +21,13 @@ pub(crate) const SPEAKER: Speaker = Speaker {
 
 struct Gobgp {
     lan: Lan,
+    host: usize,
     process: Process,
 }
 
 impl Gobgp {
     fn control(&self, words: &[&str]) -> Result<String, String> {
-        let ask = || self.lan.host(2).ask("gobgp", words);
+        let ask = || self.lan.host(self.host).ask("gobgp", words);
         // On a busy machine the server may answer too late for its client.
         let too_late = |answer: &Result<String, String>| {
             answer.as_ref().is_err_and(|error| error.contains("deadline exceeded"))
@@ -82,8 +83,11 @@ fn neighbour(wish: &Wish, session: &Session, reflects: bool) -> String {
         text += "[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n";
     }
     if reflects {
-        text += "[neighbors.route-reflector.config]\nroute-reflector-client = true\n\
-                 route-reflector-cluster-id = \"10.0.0.2\"\n";
+        text += &format!(
+            "[neighbors.route-reflector.config]\nroute-reflector-client = true\n\
+             route-reflector-cluster-id = \"10.0.0.{}\"\n",
+            wish.host
+        );
     }
     for family in session.families {
         text += &format!(
@@ -105,25 +109,27 @@ fn neighbour(wish: &Wish, session: &Session, reflects: bool) -> String {
 }
 
 fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
-    let mut text = format!("[global.config]\nas = {}\nrouter-id = \"10.0.0.2\"\n", wish.asn);
+    let host = wish.host;
+    let mut text = format!("[global.config]\nas = {}\nrouter-id = \"10.0.0.{host}\"\n", wish.asn);
     // To a peer that is no client it reflects without ORIGINATOR_ID and CLUSTER_LIST: all are clients of a reflector.
     let reflects = wish.neighbours.iter().any(|(.., client)| *client);
     for session in wish.sessions() {
         text += &neighbour(wish, &session, reflects);
     }
-    let config = lan.file(2, "gobgpd.toml", &text);
+    let config = lan.file(host, "gobgpd.toml", &text);
     let config = config.to_string_lossy();
     let mut arguments = vec!["-t", "toml", "-f", &*config];
     if wish.restarted {
         arguments.push("-r");
     }
-    let process = lan.spawn(2, Path::new(SPEAKER.program), &arguments);
-    let gobgp = Gobgp { lan: lan.clone(), process };
+    let process = lan.spawn(host, Path::new(SPEAKER.program), &arguments);
+    let gobgp = Gobgp { lan: lan.clone(), host, process };
     wait_for("GoBGP's API", PATIENCE, || gobgp.control(&["global"]));
     for network in wish.networks {
         let over_ipv6 = wish.over == Over::Ipv6 || family(network) == "ipv6";
-        let next_hop = if over_ipv6 { "fd00::2" } else { "10.0.0.2" };
-        let attached = ["nexthop", next_hop, "community", "65002:100", "rt", "65002:100"];
+        let net = if over_ipv6 { "fd00::" } else { "10.0.0." };
+        let next_hop = format!("{net}{host}");
+        let attached = ["nexthop", &next_hop, "community", "65002:100", "rt", "65002:100"];
         let large = ["large-community", "65002:1:2"];
         let _ = gobgp.rib("add", network, &[&attached[..], &large[..]].concat()).unwrap();
     }

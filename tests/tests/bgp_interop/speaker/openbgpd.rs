@@ -17,16 +17,17 @@ pub(crate) const SPEAKER: Speaker = Speaker {
 
 struct Openbgpd {
     lan: Lan,
+    host: usize,
     process: Process,
 }
 
 impl Openbgpd {
     fn control(&self, words: &[&str]) -> Result<String, String> {
-        let socket = self.lan.folder(2).join("bgpd.sock");
+        let socket = self.lan.folder(self.host).join("bgpd.sock");
         let socket = socket.to_string_lossy();
         let arguments: Vec<&str> =
             ["-s", &socket].into_iter().chain(words.iter().copied()).collect();
-        self.lan.host(2).ask("bgpctl", &arguments)
+        self.lan.host(self.host).ask("bgpctl", &arguments)
     }
 }
 
@@ -49,9 +50,10 @@ impl Router for Openbgpd {
 }
 
 fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
-    let socket = lan.folder(2).join("bgpd.sock");
+    let host = wish.host;
+    let socket = lan.folder(host).join("bgpd.sock");
     let mut text = format!(
-        "AS {}\nrouter-id 10.0.0.2\nfib-update no\nconnect-retry 1\nsocket \"{}\"\n",
+        "AS {}\nrouter-id 10.0.0.{host}\nfib-update no\nconnect-retry 1\nsocket \"{}\"\n",
         wish.asn,
         socket.display()
     );
@@ -85,10 +87,10 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
         text += "}\n";
     }
     text += "allow from any\nallow to any\n";
-    let config = lan.file(2, "bgpd.conf", &text);
+    let config = lan.file(host, "bgpd.conf", &text);
     // It refuses a configuration that others may read.
     std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let process =
-        lan.spawn(2, Path::new(SPEAKER.program), &["-d", "-f", &config.to_string_lossy()]);
-    Box::new(Openbgpd { lan: lan.clone(), process })
+        lan.spawn(host, Path::new(SPEAKER.program), &["-d", "-f", &config.to_string_lossy()]);
+    Box::new(Openbgpd { lan: lan.clone(), host, process })
 }
