@@ -115,6 +115,29 @@ fn modules_say_what_they_are() {
     assert!(silent.is_empty(), "these files do not start with `//!`: {}", silent.join(", "));
 }
 
+/// A test that is renamed takes its line in the table of restarts with it.
+#[test]
+fn the_table_of_restarts_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/reference/restarts.md")).unwrap();
+    let mut sources = String::new();
+    walk(&root(), &mut |_, text| sources.push_str(text));
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.contains("| Test |")) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let words = tests.split('`').skip(1).step_by(2);
+        let names: Vec<&str> = words.filter(|word| !["bgp", "felix"].contains(word)).collect();
+        assert!(!names.is_empty(), "no test in {row}");
+        for name in names {
+            let is_function = sources.contains(&format!("fn {name}()"));
+            let is_scenario = sources.contains(&format!("scenario(\"{name}\""));
+            let is_trial = sources.contains(&format!("\"{name}\";"));
+            assert!(is_function || is_scenario || is_trial, "there is no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named >= 30, "{named}");
+}
+
 fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, &str)) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
