@@ -92,20 +92,12 @@ impl Index {
         if self.len < capacity.saturating_sub(capacity >> 2) {
             return;
         }
-        self.rebuild(capacity.saturating_mul(2).max(SMALLEST), |_| true);
+        self.grow(capacity.saturating_mul(2).max(SMALLEST));
     }
 
-    /// Removes what is not to be kept, and memory that is not needed then.
-    pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
-        let left = self.entries.iter().filter_map(|entry| number_of(*entry)).filter(|n| keep(*n));
-        let left = left.count();
-        self.rebuild(left.saturating_mul(2).next_power_of_two().max(SMALLEST), keep);
-        self.len = left;
-    }
-
-    fn rebuild(&mut self, capacity: usize, keep: impl Fn(u32) -> bool) {
+    fn grow(&mut self, capacity: usize) {
         for entry in std::mem::replace(&mut self.entries, vec![0; capacity]) {
-            if number_of(entry).is_some_and(&keep)
+            if entry != 0
                 && let Found::Vacant(place) = self.find(hash_of(entry), |_| false)
             {
                 self.put(place, entry);
@@ -182,9 +174,6 @@ mod tests {
                         index.occupy(place, hash(number), number);
                     }
                     model.insert(number);
-                } else if number == 0 {
-                    index.retain(|number| number % 4 != 3);
-                    model.retain(|number| number % 4 != 3);
                 } else {
                     index.remove(hash(number), number);
                     model.remove(&number);

@@ -4,6 +4,7 @@
 //! to whom (Adj-RIB-Out) is theirs. Nothing is stored twice: the first path of a decided slot is the chosen one, and
 //! the usual slot, with one path, needs no allocation.
 
+mod holds;
 mod path;
 mod reach;
 mod recheck;
@@ -23,6 +24,7 @@ pub(crate) use self::{
     walk::{Retire, Review, Task},
 };
 use self::{
+    holds::Holds,
     reach::Reach,
     recheck::Recheck,
     slot::{Slot, Slots},
@@ -89,6 +91,9 @@ pub(crate) struct Rib {
     slots: Slots,
     free: Vec<SlotId>,
     dirty: VecDeque<SlotId>,
+    /// How many slots were ever put there, and how many were taken.
+    marked: u64,
+    decided: u64,
     recheck: Recheck,
     sources: Sources,
     ways: Ways,
@@ -97,8 +102,7 @@ pub(crate) struct Rib {
     reach: Reach,
     /// Prefixes with a path that is not used because of its next hop.
     obstructed: usize,
-    /// Paths that went or changed their attributes since the interner was swept: nobody may need those any more.
-    dropped: usize,
+    holds: Holds,
     pub(crate) multipath: Multipath,
     /// What changed, for those who watch.
     journal: Option<Journal>,
@@ -121,13 +125,15 @@ impl Rib {
             slots: Slots::default(),
             free: Vec::new(),
             dirty: VecDeque::new(),
+            marked: 0,
+            decided: 0,
             recheck: Recheck::default(),
             sources: Sources::default(),
             ways: Ways::default(),
             recent_way: None,
             reach: Reach::default(),
             obstructed: 0,
-            dropped: 0,
+            holds: Holds::default(),
             multipath,
             journal: None,
         }
@@ -234,11 +240,12 @@ impl Rib {
     }
 
     fn mark(&mut self, id: SlotId) {
-        if let Some(slot) = self.slot_mut(id)
+        if let Some(slot) = self.slots.get_mut(id)
             && !slot.is_dirty()
         {
             slot.set_dirty(true);
             self.dirty.push_back(id);
+            self.marked = self.marked.saturating_add(1);
         }
     }
 
@@ -266,22 +273,27 @@ impl Rib {
             }
         };
         self.note_path(path.key, prefix);
+        self.holds.begin(&path);
         let family = prefix.family();
         self.tally(family, &path, true);
-        let Some(replaced) = replaced else {
-            if self.sources.add_slot(path.key.source, id) {
-                self.shorten_list(path.key.source);
-            }
-            return self.mark(id);
-        };
-        self.tally(family, &replaced, false);
-        let accepts_alike = replaced.import() == path.import();
-        if replaced.received != path.received || !accepts_alike {
-            self.dropped = self.dropped.saturating_add(1);
+        // A walk that has yet to meet the one before leaves this one alone, and does not keep the slot in the list.
+        if replaced.is_none_or(|replaced| replaced.epoch() != path.epoch()) {
+            self.list(path.key.source, id);
         }
+        let Some(replaced) = replaced else { return self.mark(id) };
+        self.tally(family, &replaced, false);
         // One that was on its way out may have been decided without.
-        if !accepts_alike || self.fate(family, &replaced) != Some(false) {
+        if replaced.import() != path.import() || self.fate(family, &replaced) != Some(false) {
             self.mark(id);
+        }
+        self.holds.end(&replaced, self.marked);
+    }
+
+    /// A slot has a path of a source that was not there before.
+    fn list(&mut self, source: PeerId, id: SlotId) {
+        let is_long = self.sources.add_slot(source, id);
+        if is_long && self.walks_of(source) < Self::MOST_WALKS {
+            self.order(source, Task::Tidy);
         }
     }
 
@@ -314,21 +326,11 @@ impl Rib {
         if !slot.is_dirty() {
             slot.set_dirty(true);
             self.dirty.push_back(id);
+            self.marked = self.marked.saturating_add(1);
         }
         self.tally(prefix.family(), &removed, false);
-        self.dropped = self.dropped.saturating_add(1);
+        self.holds.end(&removed, self.marked);
         self.note_path(key, prefix);
-    }
-
-    fn has_path_of(&self, id: SlotId, source: PeerId) -> bool {
-        self.paths(id).iter().any(|path| path.key.source == source)
-    }
-
-    /// Forgets the slots that have no path of a source any more, and the second mention of others.
-    fn shorten_list(&mut self, source: PeerId) {
-        let mut slots = self.sources.take_slots(source);
-        slots.retain(|id| self.has_path_of(*id, source));
-        self.sources.put_slots(source, slots);
     }
 
     /// Returns how many slots there are, empty ones too.
@@ -360,6 +362,8 @@ impl Rib {
     /// Takes up to `limit` slots whose paths changed; [`Rib::update`] is next for each.
     pub(crate) fn take_dirty(&mut self, limit: usize, interner: &Interner) -> Vec<SlotId> {
         let taken: Vec<SlotId> = self.dirty.drain(..self.dirty.len().min(limit)).collect();
+        let count = u64::try_from(taken.len()).unwrap_or(u64::MAX);
+        self.decided = self.decided.saturating_add(count);
         // Not together: no slot is to be twice in one batch.
         if taken.is_empty() && !self.recheck.is_over() {
             return self.take_recheck(limit, interner);
@@ -398,11 +402,11 @@ impl Rib {
         slot.set_dirty(false);
         let chosen = slot.choose(best);
         let before = std::mem::replace(&mut slot.fib, fib);
+        let fib_changed = !self.ways.leads_alike(before, fib);
         self.note_next_hops(id, interner);
         if before != fib {
             self.count_uses(before, fib);
         }
-        let fib_changed = !self.ways.leads_alike(before, fib);
         if let Some(journal) = self.journal.as_mut().filter(|_| chosen) {
             journal.chosen.push(prefix);
         }
@@ -410,11 +414,15 @@ impl Rib {
     }
 
     fn count_uses(&mut self, before: Option<WayId>, after: Option<WayId>) {
-        let Self { ways, sources, .. } = self;
+        let Self { ways, sources, recent_way, .. } = self;
         for (way, begins) in [(before, false), (after, true)] {
             let blackhole = ways.is_blackhole(way);
             let users = ways.sources(way).iter();
             users.for_each(|source| sources.count_use(*source, blackhole, begins));
+        }
+        ways.begin_use(after);
+        if ways.end_use(before) && recent_way.is_some_and(|(.., way)| way == before) {
+            *recent_way = None;
         }
     }
 
@@ -557,31 +565,10 @@ impl Rib {
         }
     }
 
-    /// Attributes were stored that no path will have.
-    pub(crate) const fn drop_attributes(&mut self) {
-        self.dropped = self.dropped.saturating_add(1);
-    }
-
-    /// Forgets attributes and next hops that no path has any more, if there may be many of them.
-    pub(crate) fn sweep(
-        &mut self,
-        interner: &mut Interner,
-        remembered: impl Iterator<Item = AttrId>,
-    ) {
-        // A look at every slot is paid for by what went: a part of the table may go without one.
-        let is_paid = self.dropped.saturating_mul(8) >= self.slots.len();
-        if is_paid && interner.wants_sweep(self.dropped) {
-            let mut groups: usize = 0;
-            let remembered = remembered.inspect(|_| groups = groups.saturating_add(1));
-            let paths = self.slots.iter().flat_map(Slot::paths);
-            let held = paths.flat_map(|path| [Some(path.received), path.accepted().ok()]);
-            interner.sweep(held.flatten().chain(remembered));
-            self.recent_way = None;
-            // What only groups remember goes without a path's going.
-            self.dropped = groups;
-        }
-        if self.ways.wants_sweep() {
-            self.ways.sweep(self.slots.iter().filter_map(|slot| slot.fib));
+    /// Forgets attributes that no path has any more. What was taken to be decided about is told by now.
+    pub(crate) fn forget_unused(&mut self, interner: &mut Interner) {
+        let unused = self.holds.settle(self.decided, interner);
+        if self.recent_way.is_some_and(|(set, ..)| unused.contains(&set)) {
             self.recent_way = None;
         }
     }

@@ -37,7 +37,7 @@ pub(crate) use self::{
     pack::{Block, Packer, end_of_rib},
 };
 use crate::{
-    attr::{AttrId, Interner},
+    attr::Interner,
     rib::{PeerId, Rib, SlotId},
     types::{Families, Family, PeerType, Prefix},
     wire::{Item, Refresh, encode_route_refresh},
@@ -276,11 +276,6 @@ impl UpdateGroup {
         let gone = rest.flat_map(|segment| withdrawn(segment, self.key.add_path));
         gone.for_each(|item| items.push(&item));
         items
-    }
-
-    /// Lists the sets of attributes that are remembered.
-    pub(crate) fn sets(&self) -> impl Iterator<Item = AttrId> {
-        self.announced.sets()
     }
 
     /// Takes note of changes and, once the table is decided about completely, of joiners: End-of-RIB must not come

@@ -1,7 +1,7 @@
 //! Sets of attributes, each stored once as bytes, beside what decisions compare.
 //!
 //! Most sets are never looked at again: what a decision needs is ready, the rest is decoded when policy or an operator
-//! asks. Routes hold plain numbers; sets that no route holds are swept when the table has doubled since the last look.
+//! asks. Routes hold plain numbers, and whoever keeps routes says which sets are needed no more.
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -21,9 +21,7 @@ use crate::{
     types::{Asn, Family, PeerType},
 };
 
-const SWEEP_AT_LEAST: usize = 4096;
-
-/// Number of a set. Equal numbers mean equal sets; valid as long as sweeps are told that it is in use.
+/// Number of a set. Equal numbers mean equal sets; used again once the set is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttrId(NonZeroU32);
 
@@ -40,7 +38,8 @@ impl AttrId {
         Self(NonZeroU32::MIN.saturating_add(number))
     }
 
-    fn index(self) -> usize {
+    /// Numbers are dense.
+    pub(crate) fn index(self) -> usize {
         usize::try_from(self.number()).unwrap_or(usize::MAX)
     }
 }
@@ -119,7 +118,8 @@ pub(crate) struct Interner {
     sets: Vec<Option<AttrSet>>,
     free: Vec<AttrId>,
     pub(crate) next_hops: NextHops,
-    sweep_at: usize,
+    /// Stored since somebody asked: perhaps for nothing.
+    fresh: Vec<AttrId>,
 }
 
 impl Interner {
@@ -174,6 +174,7 @@ impl Interner {
         if let Found::Vacant(place) = self.index.find(hash, |_| false) {
             self.index.occupy(place, hash, id.number());
         }
+        self.fresh.push(id);
         id
     }
 
@@ -191,33 +192,17 @@ impl Interner {
         self.index.len()
     }
 
-    /// Says whether much of this may be garbage, when at most `dropped` sets are.
-    pub(crate) fn wants_sweep(&self, dropped: usize) -> bool {
-        let len = self.index.len();
-        len >= self.sweep_at.max(SWEEP_AT_LEAST) && dropped.saturating_mul(2) >= len
+    /// Returns the sets that were stored since the last time: whoever wanted one may have come to nothing.
+    pub(crate) fn take_fresh(&mut self) -> Vec<AttrId> {
+        std::mem::take(&mut self.fresh)
     }
 
-    /// Forgets the sets that are not among these.
-    pub(crate) fn sweep(&mut self, used: impl Iterator<Item = AttrId>) {
-        let mut is_used = vec![false; self.sets.len()];
-        for id in used {
-            if let Some(mark) = is_used.get_mut(id.index()) {
-                *mark = true;
-            }
-        }
-        let keep = |id: AttrId| is_used.get(id.index()).copied().unwrap_or(false);
-        let Self { index, sets, free, next_hops, .. } = self;
-        index.retain(|number| keep(AttrId::from_number(number)));
-        for (number, place) in sets.iter_mut().enumerate() {
-            let id = AttrId::new(number);
-            if !keep(id)
-                && let Some(set) = place.take()
-            {
-                set.next_hop.into_iter().for_each(|hop| next_hops.release(hop));
-                free.push(id);
-            }
-        }
-        self.sweep_at = self.index.len().saturating_mul(2);
+    /// Forgets a set; its number is that of another one soon.
+    pub(crate) fn forget(&mut self, id: AttrId) {
+        let Some(set) = self.sets.get_mut(id.index()).and_then(Option::take) else { return };
+        self.index.remove(hash(&self.hasher, &set.key()), id.number());
+        set.next_hop.into_iter().for_each(|hop| self.next_hops.release(hop));
+        self.free.push(id);
     }
 }
 

@@ -181,10 +181,6 @@ impl Slots {
         }
         id
     }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.chunks.iter().flatten().flatten()
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{decision::Origination, types::Family};
 
-/// A list may be this much longer than twice what it must tell.
+/// A list may be this much longer than twice what it must tell before a walk makes it shorter.
 const SLACK: usize = 1024;
 
 /// A path's source as decisions and next hops need it.
@@ -77,7 +77,8 @@ struct Entry {
     /// By family, as in [`Family::ALL`].
     counts: [Count; 2],
     /// Every slot with a path of this source, perhaps several times, and others that had one: losing a peer must not cost
-    /// a look at the paths of all others. What walks have before them is in their lists.
+    /// a look at the paths of all others. What walks have before them is in their lists, each path at the latest in that of
+    /// the first walk that meets it.
     slots: Vec<SlotId>,
     /// When what is written now is written.
     epoch: Epoch,
@@ -110,7 +111,7 @@ impl Entry {
                 }
                 self.counts != before
             }
-            Task::Reimport => self.total().received > 0,
+            Task::Reimport | Task::Tidy => self.total().received > 0,
             Task::BeginLongLived(families) => {
                 families.iter().any(|family| self.count_mut(family).stale > 0)
             }
@@ -200,25 +201,6 @@ impl Sources {
         entry.slots.len() > entry.total().received.saturating_mul(2).saturating_add(SLACK)
     }
 
-    /// Takes the list of slots, each once and in order.
-    pub(super) fn take_slots(&mut self, peer: PeerId) -> Vec<SlotId> {
-        let Some(entry) = self.entries.get_mut(peer.index()) else { return Vec::new() };
-        let mut slots = std::mem::take(&mut entry.slots);
-        slots.sort_unstable();
-        slots.dedup();
-        slots
-    }
-
-    /// Puts the list back.
-    pub(super) fn put_slots(&mut self, peer: PeerId, mut slots: Vec<SlotId>) {
-        if slots.len() < slots.capacity() >> 2 {
-            slots.shrink_to_fit();
-        }
-        if let Some(entry) = self.entries.get_mut(peer.index()) {
-            entry.slots = slots;
-        }
-    }
-
     /// Lists the walks that a source waits for.
     pub(super) fn walks(&self, peer: PeerId) -> &VecDeque<Walk> {
         static NONE: VecDeque<Walk> = VecDeque::new();
@@ -248,6 +230,14 @@ impl Sources {
     pub(super) fn forget_walks(&mut self) {
         self.walking.clear();
         self.entries.iter_mut().for_each(|entry| entry.walks.clear());
+    }
+
+    /// Lists the slots of a source, as they are listed.
+    #[cfg(test)]
+    pub(super) fn listed(&self, peer: PeerId) -> Vec<SlotId> {
+        let entry = self.entries.get(peer.index());
+        let walks = entry.iter().flat_map(|entry| &entry.walks).flat_map(Walk::rest);
+        walks.chain(entry.iter().flat_map(|entry| &entry.slots)).copied().collect()
     }
 
     /// Returns whose turn it is.

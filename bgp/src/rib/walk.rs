@@ -57,11 +57,15 @@ pub(crate) enum Task {
     Reimport,
     /// The stale routes of these families become long-lived ones (RFC 9494 §4.2).
     BeginLongLived(Families),
+    /// The source's list of slots became long: those without a path of it are forgotten, and second mentions.
+    Tidy,
 }
 
 impl Task {
     fn covers(&self, earlier: &Self) -> bool {
         match (self, earlier) {
+            // Every walk does that.
+            (_, Self::Tidy) => true,
             (Self::Retire(this), Self::Retire(earlier)) => this.covers(earlier),
             (Self::Retire(this), _) => this.remove == Families::BOTH,
             (Self::Reimport, Self::Reimport) => true,
@@ -107,6 +111,12 @@ impl Walk {
         let taken = self.slots.get(self.next..end).unwrap_or_default().to_vec();
         self.next = end;
         taken
+    }
+
+    /// Lists the slots that are left.
+    #[cfg(test)]
+    pub(super) fn rest(&self) -> &[SlotId] {
+        self.slots.get(self.next..).unwrap_or_default()
     }
 
     pub(super) fn add(&mut self, slots: Vec<SlotId>) {
@@ -169,12 +179,12 @@ impl Rib {
         let mut review = Review { source, task, paths: Vec::new() };
         let mut left = Vec::new();
         for id in slots {
-            if let Task::Retire(retire) = task {
-                self.retire(id, source, epoch, &retire);
-            } else {
-                self.meet(id, source, epoch, &mut review.paths);
-            }
-            if self.has_path_of(id, source) {
+            // One that has no path to meet is in the list of a later walk, if it has any path at all.
+            let stays = match task {
+                Task::Retire(retire) => self.retire(id, source, epoch, &retire),
+                _ => self.meet(id, source, epoch, task, &mut review.paths),
+            };
+            if stays {
                 left.push(id);
             }
         }
@@ -182,25 +192,37 @@ impl Rib {
         (!review.paths.is_empty()).then_some(review)
     }
 
-    fn retire(&mut self, id: SlotId, source: PeerId, epoch: Epoch, retire: &Retire) {
-        let Some(family) = self.prefix(id).map(|prefix| prefix.family()) else { return };
+    /// Says whether there is a path that was met and stays.
+    fn retire(&mut self, id: SlotId, source: PeerId, epoch: Epoch, retire: &Retire) -> bool {
+        let Some(family) = self.prefix(id).map(|prefix| prefix.family()) else { return false };
         let met = |path: &Path| path.key.source == source && path.epoch().is_before(epoch);
         let goes = |path: &&Path| met(path) && retire.applied(family, path.is_stale()).is_none();
         while let Some(key) = self.paths(id).iter().find(goes).map(|path| path.key) {
             self.remove_in(id, key);
         }
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slot_mut(id) else { return false };
+        let mut stays = false;
         for path in slot.paths_mut().iter_mut().filter(|path| met(path)) {
             if let Some(stale) = retire.applied(family, path.is_stale()) {
                 path.set_stale(stale);
                 path.set_epoch(epoch);
+                stays = true;
             }
         }
+        stays
     }
 
-    /// Collects the paths that have to be judged, unless a later walk removes them anyway.
-    fn meet(&mut self, id: SlotId, source: PeerId, epoch: Epoch, paths: &mut Vec<(Prefix, Path)>) {
-        let Some(slot) = self.slot_mut(id) else { return };
+    /// Collects the paths that have to be judged, unless a later walk removes them anyway. Says whether there is any that was
+    /// met.
+    fn meet(
+        &mut self,
+        id: SlotId,
+        source: PeerId,
+        epoch: Epoch,
+        task: Task,
+        paths: &mut Vec<(Prefix, Path)>,
+    ) -> bool {
+        let Some(slot) = self.slot_mut(id) else { return false };
         let prefix = slot.prefix;
         let mut met = Vec::new();
         for path in slot.paths_mut() {
@@ -209,8 +231,12 @@ impl Rib {
                 met.push((prefix, *path));
             }
         }
-        met.retain(|(_, path)| self.fate(prefix.family(), path).is_some());
-        paths.extend(met);
+        let stays = !met.is_empty();
+        if task != Task::Tidy {
+            met.retain(|(_, path)| self.fate(prefix.family(), path).is_some());
+            paths.extend(met);
+        }
+        stays
     }
 
     /// Puts another verdict of import policy in place of the one that a path has.
@@ -228,9 +254,10 @@ impl Rib {
         after.set_import(import);
         self.tally(prefix.family(), &before, false);
         self.tally(prefix.family(), &after, true);
-        self.dropped = self.dropped.saturating_add(1);
         self.note_path(key, *prefix);
         self.mark(id);
+        self.holds.begin(&after);
+        self.holds.end(&before, self.marked);
     }
 }
 
@@ -247,17 +274,20 @@ mod tests {
     use crate::{
         attr::{Interner, PathAttributes},
         decision::{Multipath, Origination},
-        rib::{Count, Source},
+        rib::{Count, Source, holds::sets},
         types::RouterId,
     };
 
     const SOURCES: u32 = 3;
+    const SETS: usize = 3;
 
     #[derive(Clone, Debug)]
     enum Step {
-        Announce(u32, u8, u32, bool),
+        /// Source, prefix, path identifier, which attributes, whether policy takes it.
+        Announce(u32, u8, u32, usize, bool),
         Withdraw(u32, u8, u32),
         Order(u32, Retire),
+        Tidy(u32),
         Walk(usize),
         Decide,
     }
@@ -275,10 +305,11 @@ mod tests {
                 Retire { remove, remove_stale, mark_stale }
             });
         prop_oneof![
-            6 => (source(), prefix(), path_id(), any::<bool>())
-                .prop_map(|(a, b, c, d)| Step::Announce(a, b, c, d)),
+            6 => (source(), prefix(), path_id(), 0..SETS, any::<bool>())
+                .prop_map(|(a, b, c, d, e)| Step::Announce(a, b, c, d, e)),
             2 => (source(), prefix(), path_id()).prop_map(|(a, b, c)| Step::Withdraw(a, b, c)),
             2 => (source(), retire).prop_map(|(a, b)| Step::Order(a, b)),
+            1 => source().prop_map(Step::Tidy),
             2 => (1_usize..4).prop_map(Step::Walk),
             1 => Just(Step::Decide),
         ]
@@ -329,7 +360,21 @@ mod tests {
                 own().filter(|(_, (_, stale))| *stale).count(),
             ];
             assert_eq!([received, accepted, stale], expected);
+            // No path is where no walk will find it.
+            let listed = rib.sources.listed(source);
+            assert!(slots_of(rib, source).iter().all(|id| listed.contains(id)));
         }
+        let mut held = BTreeMap::new();
+        let paths = rib.all().flat_map(|id| rib.paths(id));
+        for set in paths.flat_map(sets) {
+            *held.entry(set.index()).or_insert(0_u32) += 1;
+        }
+        assert_eq!(rib.holds.current(), held);
+    }
+
+    fn slots_of(rib: &Rib, source: PeerId) -> Vec<SlotId> {
+        let has = |id: &SlotId| rib.paths(*id).iter().any(|path| path.key.source == source);
+        rib.all().filter(has).collect()
     }
 
     fn decide(rib: &mut Rib, interner: &Interner, model: &Model) {
@@ -358,7 +403,11 @@ mod tests {
         ) {
             let mut rib = Rib::new(Multipath { max_paths: 1, relax: false });
             let mut interner = Interner::default();
-            let set = interner.intern(&PathAttributes::default());
+            let any_set = |interner: &mut Interner, number: usize| {
+                let address = IpAddr::from([10, 9, 9, u8::try_from(number).unwrap()]);
+                let next_hop = Some(address.into());
+                interner.intern(&PathAttributes { next_hop, ..PathAttributes::default() })
+            };
             let mut model = Model::new();
             for peer in 1..=SOURCES {
                 let address = IpAddr::from(Ipv4Addr::from(peer));
@@ -368,8 +417,9 @@ mod tests {
             }
             for step in steps {
                 match step {
-                    Step::Announce(source, number, path_id, accepts) => {
+                    Step::Announce(source, number, path_id, set, accepts) => {
                         let key = PathKey { source: PeerId(source), path_id };
+                        let set = any_set(&mut interner, set);
                         let accepted = if accepts { Ok(set.into()) } else { Err(Rejection::Policy) };
                         rib.insert(prefix(number), Path::new(key, set, accepted));
                         model.insert((key, prefix(number)), (accepts, false));
@@ -386,16 +436,41 @@ mod tests {
                             retire(&mut model, source, &task);
                         }
                     }
+                    Step::Tidy(source) => {
+                        let source = PeerId(source);
+                        if rib.walks_of(source) < Rib::MOST_WALKS {
+                            rib.order(source, Task::Tidy);
+                        }
+                    }
                     Step::Walk(limit) => assert!(rib.walk_on(limit).is_none()),
-                    Step::Decide => decide(&mut rib, &interner, &model),
+                    Step::Decide => {
+                        decide(&mut rib, &interner, &model);
+                        rib.forget_unused(&mut interner);
+                    }
                 }
                 check(&rib, &model);
             }
             while rib.is_walking() {
                 assert!(rib.walk_on(2).is_none());
             }
+            for source in (1..=SOURCES).map(PeerId) {
+                rib.order(source, Task::Tidy);
+                while rib.is_walking() {
+                    assert!(rib.walk_on(2).is_none());
+                }
+                // Each once, and nothing else.
+                let mut listed = rib.sources.listed(source);
+                listed.sort_unstable();
+                if rib.count(source).received > 0 {
+                    assert_eq!(listed, slots_of(&rib, source));
+                }
+            }
             decide(&mut rib, &interner, &model);
             check(&rib, &model);
+            rib.forget_unused(&mut interner);
+            prop_assert_eq!(interner.len(), rib.holds.current().len());
+            let used = rib.all().filter(|id| rib.chosen(*id).is_some()).count();
+            prop_assert_eq!(rib.ways.uses(), used);
             let there = rib.all().map(|id| rib.paths(id).len()).sum::<usize>();
             prop_assert_eq!(there, model.len());
         }

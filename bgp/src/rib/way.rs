@@ -7,9 +7,7 @@ use hashbrown::HashMap;
 use super::PeerId;
 use crate::speaker::{FibNextHop, FibRoute};
 
-const SWEEP_AT_LEAST: usize = 1024;
-
-/// Number of a way.
+/// Number of a way; used again once no prefix goes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WayId(NonZeroU32);
 
@@ -52,10 +50,10 @@ impl Way {
 
 #[derive(Debug, Default)]
 pub(super) struct Ways {
-    ways: Vec<Option<Way>>,
+    /// Each with the number of prefixes that go it.
+    ways: Vec<Option<(Way, usize)>>,
     free: Vec<WayId>,
     index: HashMap<Way, WayId>,
-    sweep_at: usize,
 }
 
 impl Ways {
@@ -68,13 +66,13 @@ impl Ways {
             self.ways.push(None);
             WayId::new(self.ways.len().saturating_sub(1))
         });
-        *self.ways.get_mut(id.index())? = Some(way.clone());
+        *self.ways.get_mut(id.index())? = Some((way.clone(), 0));
         self.index.insert(way, id);
         Some(id)
     }
 
     fn get(&self, id: Option<WayId>) -> Option<&Way> {
-        self.ways.get(id?.index())?.as_ref()
+        self.ways.get(id?.index())?.as_ref().map(|(way, _)| way)
     }
 
     pub(super) fn route(&self, id: Option<WayId>) -> FibRoute {
@@ -97,27 +95,35 @@ impl Ways {
         one == other || route(one) == route(other)
     }
 
-    pub(super) fn wants_sweep(&self) -> bool {
-        self.index.len() >= self.sweep_at.max(SWEEP_AT_LEAST)
+    /// Counts the prefixes that go any way.
+    #[cfg(test)]
+    pub(super) fn uses(&self) -> usize {
+        assert_eq!(self.index.len(), self.ways.iter().flatten().count());
+        self.ways.iter().flatten().map(|(_, uses)| *uses).inspect(|uses| assert!(*uses > 0)).sum()
     }
 
-    /// Forgets the ways that are not among these: peers choose next hops, so there may be any number.
-    pub(super) fn sweep(&mut self, used: impl Iterator<Item = WayId>) {
-        let mut is_used = vec![false; self.ways.len()];
-        for id in used {
-            if let Some(mark) = is_used.get_mut(id.index()) {
-                *mark = true;
-            }
+    /// Another prefix goes this way.
+    pub(super) fn begin_use(&mut self, id: Option<WayId>) {
+        let place = id.and_then(|id| self.ways.get_mut(id.index()));
+        if let Some((_, uses)) = place.and_then(Option::as_mut) {
+            *uses = uses.saturating_add(1);
         }
-        let keep = |id: WayId| is_used.get(id.index()).copied().unwrap_or(false);
-        self.index.retain(|_, id| keep(*id));
-        for (number, place) in self.ways.iter_mut().enumerate() {
-            let id = WayId::new(number);
-            if place.is_some() && !keep(id) {
-                *place = None;
+    }
+
+    /// A prefix goes this way no longer. Forgets the way after the last one, and says so: peers choose next hops, so there
+    /// may be any number.
+    pub(super) fn end_use(&mut self, id: Option<WayId>) -> bool {
+        let Some(id) = id else { return false };
+        let Some(place) = self.ways.get_mut(id.index()) else { return false };
+        match place.take() {
+            Some((way, uses)) if uses > 1 => *place = Some((way, uses.saturating_sub(1))),
+            Some((way, _)) => {
+                self.index.remove(&way);
                 self.free.push(id);
+                return true;
             }
+            None => (),
         }
-        self.sweep_at = self.index.len().saturating_mul(2);
+        false
     }
 }

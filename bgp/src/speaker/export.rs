@@ -45,8 +45,7 @@ impl Speaker {
     }
 
     fn work(&mut self) {
-        let remembered = self.groups.iter().flat_map(UpdateGroup::sets);
-        self.rib.sweep(&mut self.interner, remembered);
+        self.rib.forget_unused(&mut self.interner);
         let paths = self.rib.take_dirty(self.slice, &self.interner);
         let mut chosen: Vec<SlotId> = Vec::with_capacity(paths.len());
         for id in &paths {

@@ -111,10 +111,7 @@ impl Speaker {
         // Both halves are read before anything is done: an error may end the session.
         let v4 = self.learn(importer, context, parts, None)?;
         let mp = match parts.reach {
-            Some(reach) => {
-                let learned = self.learn(importer, context, parts, Some(reach));
-                learned.inspect_err(|_| self.rib.drop_attributes())?
-            }
+            Some(reach) => self.learn(importer, context, parts, Some(reach))?,
             None => None,
         };
         let families = negotiated.families;
@@ -122,9 +119,6 @@ impl Speaker {
             .reach
             .and_then(|reach| reach.family)
             .is_some_and(|family| families.contains(family));
-        if v4.is_some() && !families.ipv4 || mp.is_some() && !wants_mp {
-            self.rib.drop_attributes();
-        }
         if families.ipv4 {
             self.remove(importer.id, parts.withdrawn);
         }

@@ -22,7 +22,7 @@ impl Speaker {
         match task {
             Task::Reimport => self.reimport(source, &paths),
             Task::BeginLongLived(families) => self.begin_long_lived(families, &paths),
-            Task::Retire(_) => (),
+            Task::Retire(_) | Task::Tidy => (),
         }
     }
 }

@@ -126,9 +126,4 @@ impl Announced {
         let mut total = self.total;
         total.of(family).saturating_sub(*own.of(family))
     }
-
-    /// Lists the sets of attributes that are remembered.
-    pub(super) fn sets(&self) -> impl Iterator<Item = AttrId> {
-        self.many.values().flatten().filter_map(|told| told.set)
-    }
 }
