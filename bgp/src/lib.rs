@@ -28,6 +28,7 @@ pub mod config;
 pub mod decision;
 #[cfg(feature = "driver")]
 pub mod driver;
+mod effort;
 pub mod filter;
 mod index;
 pub mod mrt;

@@ -84,6 +84,8 @@ pub struct Speaker {
     slice: usize,
     senders: Senders,
     restart: Option<Restart>,
+    /// A restart is over, but for the decisions about what was learned.
+    completes: bool,
     fib: Fib,
     networks: LocalNetworks,
     /// Collectors that are connected.
@@ -121,6 +123,7 @@ impl Speaker {
             slice: SLICE,
             senders: Senders::new(),
             restart: config.restarting.then(|| Restart::new(&config, now)),
+            completes: false,
             fib: Fib::default(),
             networks: LocalNetworks::default(),
             monitors: BTreeMap::new(),

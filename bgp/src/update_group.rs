@@ -10,6 +10,7 @@ mod batch;
 mod behind;
 mod export;
 mod exports;
+mod leave;
 mod log;
 mod member;
 mod pack;
@@ -18,7 +19,7 @@ mod pending;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -28,6 +29,7 @@ use self::{
     announced::{Announced, Told},
     batch::{Batch, audience_without},
     behind::Behind,
+    leave::Leaver,
     log::{Audience, Log, Segment, Writer},
     member::{Forgotten, Member, Sweep, withdrawn},
 };
@@ -107,7 +109,12 @@ pub(crate) struct Heritage {
 pub(crate) struct Taken {
     pub(crate) updates: u64,
     pub(crate) refreshes: u64,
+    /// There is more to look through: nothing to send does not mean that there will be nothing.
+    pub(crate) goes_on: bool,
 }
+
+/// Steps of a member's own walk until it is somebody else's turn, should there be nothing to send so long.
+const STEPS: usize = 4;
 
 /// A group.
 #[derive(Debug)]
@@ -118,6 +125,7 @@ pub(crate) struct UpdateGroup {
     /// Those of them that left the log.
     stragglers: BTreeSet<PeerId>,
     joiners: Vec<Joiner>,
+    leavers: VecDeque<Leaver>,
     log: Log,
     announced: Announced,
     /// The next slot of the common walk.
@@ -134,6 +142,7 @@ impl UpdateGroup {
             members: BTreeMap::new(),
             stragglers: BTreeSet::new(),
             joiners: Vec::new(),
+            leavers: VecDeque::new(),
             log: Log::default(),
             announced: Announced::default(),
             walk: None,
@@ -142,7 +151,7 @@ impl UpdateGroup {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.joiners.is_empty()
+        self.members.is_empty() && self.joiners.is_empty() && self.leavers.is_empty()
     }
 
     /// Adds a peer; it gets the whole table. `had` is what it got from another group before.
@@ -202,15 +211,17 @@ impl UpdateGroup {
         self.members.remove(&peer);
         self.stragglers.remove(&peer);
         self.joiners.retain(|joiner| joiner.peer != peer);
+        self.leavers.retain(|leaver| leaver.peer != peer);
         self.trim();
     }
 
     /// Says whether there is work besides changes.
     pub(crate) fn wants_flush(&self) -> bool {
-        match self.walk {
+        let is_due = match self.walk {
             Some(_) => self.may_walk(),
             None => !self.joiners.is_empty(),
-        }
+        };
+        is_due || !self.leavers.is_empty()
     }
 
     /// The common walk waits while everybody has much to take. As soon as somebody has taken it all, it goes on: who
@@ -222,7 +233,9 @@ impl UpdateGroup {
     }
 
     pub(crate) fn has(&self, peer: PeerId) -> bool {
-        self.members.contains_key(&peer) || self.joiners.iter().any(|joiner| joiner.peer == peer)
+        self.members.contains_key(&peer)
+            || self.joiners.iter().any(|joiner| joiner.peer == peer)
+            || self.is_leaving(peer)
     }
 
     /// Says whether a path went into the messages for a member.
@@ -250,22 +263,6 @@ impl UpdateGroup {
         member.private.iter().chain(log).map(|segment| segment.bytes.len()).sum()
     }
 
-    /// Returns what a peer may have from us: what it was told, and what it was not yet told to forget.
-    pub(crate) fn heritage(&self, peer: PeerId, rib: &Rib) -> Heritage {
-        if let Some(joiner) = self.joiners.iter().find(|joiner| joiner.peer == peer) {
-            return joiner.had.clone();
-        }
-        let Some(member) = self.members.get(&peer) else { return Heritage::default() };
-        let mut items = self.forgotten(peer, member);
-        for id in rib.all() {
-            let Some(prefix) = rib.prefix(id) else { continue };
-            let told = self.announced.get(id).filter(|told| told.source != peer);
-            told.for_each(|told| items.push(&Item { prefix, path_id: told.path_id }));
-        }
-        let (begins, refresh) = member.open_refresh();
-        Heritage { items, begins, refresh }
-    }
-
     /// Lists what was withdrawn without the member having heard of it.
     fn forgotten(&self, peer: PeerId, member: &Member) -> Forgotten {
         let rest = (member.cursor..self.log.end()).filter_map(|number| self.log.get(number));
@@ -286,13 +283,14 @@ impl UpdateGroup {
         table: Table<'_>,
         ready: &mut BTreeSet<PeerId>,
     ) {
-        if !self.members.is_empty() {
+        if !self.members.is_empty() || !self.leavers.is_empty() {
             let changed = if self.wants_all_paths() { changes.paths } else { changes.chosen };
             self.apply(changed.iter().copied(), table);
             if !changed.is_empty() {
                 // Nothing is written for them.
                 ready.extend(&self.stragglers);
             }
+            self.list_leaving(table.rib);
         } else if changes.complete && !self.joiners.is_empty() {
             self.announced.clear();
             self.walk = Some(0);
@@ -351,20 +349,10 @@ impl UpdateGroup {
             self.walk = Some(next.saturating_add(self.limits.step));
             return;
         }
-        self.walk = None;
-        let leftovers: Vec<_> = self
-            .members
-            .iter_mut()
-            // The others do not read the log.
-            .filter(|(_, member)| member.behind.is_none())
-            .map(|(peer, member)| (*peer, std::mem::take(&mut member.leftovers)))
-            .collect();
-        let packer = self.packer();
-        for (peer, items) in leftovers {
-            let told = |item: &Item| self.is_told(peer, item, table.rib);
-            let gone: Vec<Item> = items.iter().filter(|item| !told(item)).collect();
-            withdraw(&packer, &gone, Audience::Only(peer), self.log.writer());
+        if self.settle_leftovers(table.rib) {
+            return;
         }
+        self.walk = None;
         // Those who were rescued meanwhile have not seen everything: theirs comes after their own walk.
         let is_alone = |member: &Member| {
             member.sweep.as_ref().is_some_and(|sweep| !sweep.end_of_rib.is_empty())
@@ -383,6 +371,19 @@ impl UpdateGroup {
                 });
             }
         }
+    }
+
+    /// Tells one of the members that read the log what it had and must forget, as far as one step goes. Says whether there was
+    /// any.
+    fn settle_leftovers(&mut self, rib: &Rib) -> bool {
+        let readers = self.members.iter_mut().filter(|(_, member)| member.behind.is_none());
+        let mut heirs = readers.filter(|(_, member)| !member.leftovers.is_empty());
+        let Some((peer, member)) = heirs.next() else { return false };
+        let (peer, items) = (*peer, member.leftovers.take(self.limits.step));
+        let gone = items.into_iter().filter(|item| !self.is_told(peer, item, rib));
+        let gone: Vec<Item> = gone.collect();
+        withdraw(&self.packer(), &gone, Audience::Only(peer), self.log.writer());
+        true
     }
 
     fn is_told(&self, peer: PeerId, item: &Item, rib: &Rib) -> bool {
@@ -517,11 +518,11 @@ impl UpdateGroup {
         out: &mut Vec<Bytes>,
     ) -> Taken {
         let mut taken = Taken::default();
-        let mut size: usize = 0;
+        let (mut size, mut steps): (usize, usize) = (0, STEPS);
         let start = self.log.start();
         let slowest = self.members.get(&peer).is_some_and(|member| member.cursor == start);
         while size < limit {
-            let Some(segment) = self.next_segment(peer, table) else { break };
+            let Some(segment) = self.next_segment(peer, table, &mut steps) else { break };
             size = size.saturating_add(segment.bytes.len());
             match segment.messages {
                 0 => taken.refreshes = taken.refreshes.saturating_add(1),
@@ -529,6 +530,7 @@ impl UpdateGroup {
             }
             out.push(segment.bytes);
         }
+        taken.goes_on = steps == 0;
         // A keepalive moves no cursor and must not cost a look at every member.
         if slowest && self.members.get(&peer).is_some_and(|member| member.cursor > start) {
             self.trim();
@@ -536,7 +538,12 @@ impl UpdateGroup {
         taken
     }
 
-    fn next_segment(&mut self, peer: PeerId, table: Table<'_>) -> Option<Segment> {
+    fn next_segment(
+        &mut self,
+        peer: PeerId,
+        table: Table<'_>,
+        steps: &mut usize,
+    ) -> Option<Segment> {
         if let Some(joiner) = self.joiners.iter_mut().find(|joiner| joiner.peer == peer) {
             return (!joiner.early.is_empty()).then(|| joiner.early.remove(0));
         }
@@ -555,6 +562,10 @@ impl UpdateGroup {
             if !self.members.get(&peer).is_some_and(|member| self.may_sweep(member)) {
                 return None;
             }
+            if self.members.get(&peer)?.sweep.is_none() {
+                return None;
+            }
+            *steps = steps.checked_sub(1)?;
             let sweep = self.members.get_mut(&peer)?.sweep.take()?;
             let mut writer = Writer::default();
             let rest = self.sweep_on(peer, sweep, table, &mut writer);

@@ -5,7 +5,7 @@ use super::{
     path::{Accepted, Path, PathKey, Paths, Rejection},
     way::WayId,
 };
-use crate::types::Prefix;
+use crate::{effort, types::Prefix};
 
 /// A decision is due.
 const DIRTY: u8 = 1;
@@ -148,6 +148,7 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn get(&self, id: SlotId) -> Option<&Slot> {
+        effort::count();
         self.chunks.get(id.index() / CHUNK)?.get(id.index() % CHUNK)?.as_ref()
     }
 
@@ -157,6 +158,7 @@ impl Slots {
 
     /// Returns the place of a slot, whether it is used or not.
     pub(super) fn place(&mut self, id: SlotId) -> Option<&mut Option<Slot>> {
+        effort::count();
         self.chunks.get_mut(id.index() / CHUNK)?.get_mut(id.index() % CHUNK)
     }
 

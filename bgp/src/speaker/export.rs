@@ -41,7 +41,8 @@ impl Speaker {
         if decides {
             self.work();
         }
-        if walks || decides { Slice::Worked } else { Slice::Idle }
+        self.complete_restart();
+        if walks || decides || !self.outputs.is_empty() { Slice::Worked } else { Slice::Idle }
     }
 
     fn work(&mut self) {
@@ -69,10 +70,16 @@ impl Speaker {
         let Self { rib, interner, senders, .. } = self;
         let table = Table { rib, interner, senders };
         let mut ready = BTreeSet::new();
+        let mut left = Vec::new();
         for group in &mut self.groups {
             group.flush(changes, table, &mut ready);
+            left.extend(group.take_left());
         }
         self.rib.release(&paths);
+        for (peer, had) in left {
+            self.enter_group(peer, had);
+        }
+        self.groups.retain(|group| !group.is_empty());
         for peer in ready {
             if let Some(connection) = self.peers.get(&peer).and_then(|peer| peer.established) {
                 self.signal(connection);
@@ -86,6 +93,7 @@ impl Speaker {
         let Some(session) = self.connections.get_mut(&connection) else { return Vec::new() };
         let id = session.peer;
         let mut out: Vec<Bytes> = session.take_control().collect();
+        let mut goes_on = false;
         let Some(peer) = self.peers.get_mut(&id) else { return Vec::new() };
         for message in &out {
             if let Some(kind) = message.get(18).and_then(|number| Kind::from_number(*number)) {
@@ -99,10 +107,14 @@ impl Speaker {
             let taken = group.transmit(id, limit, Table { rib, interner, senders }, &mut out);
             peer.sent.updates = peer.sent.updates.saturating_add(taken.updates);
             peer.sent.refreshes = peer.sent.refreshes.saturating_add(taken.refreshes);
+            goes_on = taken.goes_on;
         }
         if let Some(session) = self.connections.get_mut(&connection) {
             session.signalled = !out.is_empty();
             session.blocked_since = (!out.is_empty()).then_some(now);
+        }
+        if out.is_empty() && goes_on {
+            self.signal(connection);
         }
         out
     }
@@ -167,21 +179,23 @@ impl Speaker {
     /// The peer's policy changed: it gets what is new and is told what it should forget.
     pub(super) fn change_group(&mut self, id: PeerId) {
         let current = self.groups.iter().find(|group| group.has(id));
-        let Some(current) = current else { return };
-        if self.group_key(id).is_some_and(|key| key == *current.key) {
-            return;
+        let key = self.group_key(id);
+        if current.is_some_and(|current| key.is_none_or(|key| key != *current.key)) {
+            self.rejoin_group(id);
         }
-        let had = current.heritage(id, &self.rib);
-        self.leave_group(id);
-        self.enter_group(id, had);
     }
 
     /// Like [`Speaker::change_group`], also when only the senders changed.
     pub(super) fn rejoin_group(&mut self, id: PeerId) {
-        let Some(current) = self.groups.iter().find(|group| group.has(id)) else { return };
-        let had = current.heritage(id, &self.rib);
-        self.leave_group(id);
-        self.enter_group(id, had);
+        let Some(current) = self.groups.iter_mut().find(|group| group.has(id)) else { return };
+        // One that is leaving already goes where it belongs by then.
+        if current.is_leaving(id) {
+            return;
+        }
+        if let Some(had) = current.begin_leaving(id) {
+            self.groups.retain(|group| !group.is_empty());
+            self.enter_group(id, had);
+        }
     }
 
     pub(super) fn refresh_group(&mut self, id: PeerId, families: Families, enhanced: bool) {

@@ -90,13 +90,15 @@ impl Speaker {
             return;
         }
         self.restart = None;
-        // First everything that was learned, then the word that this was all.
-        let mut learned = Vec::new();
-        while let Some(output) = self.poll_output() {
-            learned.push(output);
+        self.completes = true;
+    }
+
+    /// First everything that was learned, then the word that this was all.
+    pub(super) fn complete_restart(&mut self) {
+        if self.completes && !self.rib.is_dirty() {
+            self.completes = false;
+            self.outputs.push_back(Output::RestartComplete);
         }
-        self.outputs.extend(learned);
-        self.outputs.push_back(Output::RestartComplete);
     }
 
     fn awaits_somebody(&self, restart: &Restart) -> bool {

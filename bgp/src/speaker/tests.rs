@@ -3,6 +3,7 @@ mod blackhole;
 mod bmp;
 mod chaos;
 mod collision;
+mod effort;
 mod errors;
 mod exchange;
 mod explain;

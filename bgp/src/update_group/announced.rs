@@ -106,7 +106,8 @@ impl Announced {
         }
     }
 
-    /// Returns the slots of which something was announced that is not from this peer.
+    /// Returns the slots of which something was announced that is not from this peer. All at once: a million of them are a
+    /// look at four megabytes in a row, a millisecond.
     pub(super) fn without(&self, peer: PeerId) -> Slots {
         let mut slots = Slots::default();
         for (word, id) in self.plain.iter().zip(0..) {

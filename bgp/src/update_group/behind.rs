@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     /// Slots whose announcement it may have.
-    has: Slots,
+    pub(super) has: Slots,
     /// The part of the log that it missed: what is withdrawn there it may have.
     missed: VecDeque<Segment>,
 }
@@ -62,12 +62,13 @@ impl UpdateGroup {
         self.trim();
     }
 
-    /// Tells those who left the log that a slot changes; `before` is what was announced of it so far.
+    /// Tells those who left the log, or are leaving, that a slot changes; `before` is what was announced of it so far.
     pub(super) fn note_behind(
         &mut self,
         id: SlotId,
         before: impl Iterator<Item = (PeerId, Item)> + Clone,
     ) {
+        self.note_leaving(id, before.clone());
         for peer in &self.stragglers {
             let Some(member) = self.members.get_mut(peer) else { continue };
             let Some(behind) = &mut member.behind else { continue };

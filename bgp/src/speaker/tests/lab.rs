@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     AddPathMode, Asn, ConnectionId, FibRoute, FibUpdate, LocalRoute, Output, PeerConfig, Prefix,
-    RouterId, Shutdown, Slice, Speaker, SpeakerConfig, State, snapshot::PeerSnapshot,
+    RouterId, Shutdown, Slice, Speaker, SpeakerConfig, State, effort, snapshot::PeerSnapshot,
     update_group::Limits,
 };
 
@@ -56,6 +56,8 @@ pub(super) struct Lab {
     limits: Option<Limits>,
     /// Until when.
     busy: BTreeMap<usize, Instant>,
+    /// The most that each speaker did in one step since somebody asked, in slots that it looked at.
+    most: BTreeMap<usize, usize>,
 }
 
 pub(super) fn address(index: usize) -> IpAddr {
@@ -111,6 +113,7 @@ impl Lab {
             slice: None,
             limits: None,
             busy: BTreeMap::new(),
+            most: BTreeMap::new(),
         };
         for (index, config) in configs.into_iter().enumerate() {
             let seed = u64::try_from(index).unwrap();
@@ -124,6 +127,24 @@ impl Lab {
     pub(super) fn work_in_slices(&mut self, slice: usize) {
         self.slice = Some(slice);
         self.speakers.iter_mut().flatten().for_each(|speaker| speaker.slice = slice);
+    }
+
+    fn note_effort(&mut self, index: usize) {
+        let most = self.most.entry(index).or_default();
+        *most = effort::take().max(*most);
+    }
+
+    /// Returns the most that a speaker did in one step since the last time.
+    pub(super) fn most(&mut self, index: usize) -> usize {
+        self.most.remove(&index).unwrap_or(0)
+    }
+
+    /// Gives a speaker another configuration.
+    pub(super) fn configure(&mut self, index: usize, config: SpeakerConfig) {
+        let now = self.now;
+        effort::take();
+        self.speaker(index).configure(config, now);
+        self.note_effort(index);
     }
 
     /// From now on new groups keep no more than this for who does not read.
@@ -348,7 +369,10 @@ impl Lab {
         }
         self.busy.remove(&index);
         while let Some(speaker) = &mut self.speakers[index] {
-            match speaker.poll_slice() {
+            effort::take();
+            let slice = speaker.poll_slice();
+            self.note_effort(index);
+            match slice {
                 Slice::Output(output) => self.handle_output(index, output),
                 Slice::Idle => return,
                 Slice::Worked if self.slice.is_some() => {
@@ -409,7 +433,9 @@ impl Lab {
 
     fn transmit(&mut self, index: usize, connection: ConnectionId) {
         loop {
-            let messages = self.speaker(index).transmit(connection, 1 << 16);
+            effort::take();
+            let messages = self.speaker(index).transmit(connection, 1 << 13);
+            self.note_effort(index);
             if messages.is_empty() {
                 return;
             }
