@@ -562,9 +562,7 @@ impl UpdateGroup {
             if !self.members.get(&peer).is_some_and(|member| self.may_sweep(member)) {
                 return None;
             }
-            if self.members.get(&peer)?.sweep.is_none() {
-                return None;
-            }
+            self.members.get(&peer)?.sweep.as_ref()?;
             *steps = steps.checked_sub(1)?;
             let sweep = self.members.get_mut(&peer)?.sweep.take()?;
             let mut writer = Writer::default();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::lab::{Lab, mesh_configs, prefix};
+use super::lab::{Lab, MUCH, mesh_configs, prefix};
 use crate::{
     AddPathMode, Asn, Community, LocalRoute, PeerConfig, SpeakerConfig,
     filter::{Action, Filter, Operation, Policy, PrefixOperator, Rule},
@@ -158,7 +158,7 @@ impl World {
             Step::Stuck(reader, writer) => drop(self.lab.stuck.insert((reader, writer))),
             Step::Unstick(reader, writer) => self.unstick(reader, writer),
             Step::Wait(milliseconds) => {
-                self.lab.run_for(Duration::from_millis(milliseconds.into()));
+                self.lab.run_within(Duration::from_millis(milliseconds.into()), 4 * MUCH);
             }
         }
     }
@@ -185,7 +185,12 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    // What fails is told after a minute, as short as it is then, with its seed.
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        max_shrink_time: 60_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_history_ends_where_a_fresh_start_ends(

@@ -19,6 +19,11 @@ const LATENCY: Duration = Duration::from_millis(1);
 /// What a slice of work takes, where it takes time at all.
 const SLICE: Duration = Duration::from_millis(10);
 
+/// No few speakers that agree in the end say as much in a few seconds.
+pub(super) const MUCH: u64 = 5_000;
+/// Nobody has as much to work on before there is something to put out.
+const MANY_SLICES: u32 = 1_000_000;
+
 #[derive(Debug)]
 enum Packet {
     Syn { from: (usize, ConnectionId) },
@@ -265,11 +270,24 @@ impl Lab {
     }
 
     pub(super) fn run_for(&mut self, time: Duration) {
+        self.run_within(time, u64::MAX);
+    }
+
+    /// Runs, and fails as soon as more happens than that: speakers that never agree, or work for ever, are not waited for.
+    pub(super) fn run_within(&mut self, time: Duration, most: u64) {
         let end = self.now + time;
+        let (before, mut steps) = (self.packets, 0_u64);
         self.drain_all();
         while let Some(next) = self.next_event().filter(|at| *at <= end) {
             self.now = self.now.max(next);
             self.step();
+            steps += 1;
+            let said = self.packets - before;
+            assert!(
+                said <= most && steps <= most.saturating_mul(10),
+                "{said} packets in {steps} steps of {time:?}: this never ends\n{}",
+                self.tell()
+            );
         }
         self.now = end;
     }
@@ -281,14 +299,7 @@ impl Lab {
     /// Runs for a number of times ten seconds, in none of which as much may be said as by speakers that never agree.
     pub(super) fn come_to_rest(&mut self, times: u32) {
         for _ in 0..times {
-            let before = self.packets;
-            self.run(10);
-            let said = self.packets - before;
-            assert!(
-                said < 5_000,
-                "{said} packets in ten seconds: this never ends\n{}",
-                self.tell()
-            );
+            self.run_within(Duration::from_secs(10), MUCH);
         }
     }
 
@@ -368,6 +379,7 @@ impl Lab {
             return;
         }
         self.busy.remove(&index);
+        let mut slices = 0;
         while let Some(speaker) = &mut self.speakers[index] {
             effort::take();
             let slice = speaker.poll_slice();
@@ -379,7 +391,10 @@ impl Lab {
                     self.busy.insert(index, self.now + SLICE);
                     return;
                 }
-                Slice::Worked => (),
+                Slice::Worked => {
+                    slices += 1;
+                    assert!(slices < MANY_SLICES, "r{index} works for ever\n{}", self.tell());
+                }
             }
         }
     }
