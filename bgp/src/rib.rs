@@ -17,12 +17,6 @@ use std::{collections::VecDeque, hash::BuildHasher};
 
 use hashbrown::DefaultHashBuilder;
 
-pub(crate) use self::{
-    path::{Accepted, Path, PathKey, Rejection},
-    reach::HopChange,
-    sources::{Count, Source, Uses},
-    walk::{Retire, Review, Task},
-};
 use self::{
     holds::Holds,
     reach::Reach,
@@ -30,6 +24,12 @@ use self::{
     slot::{Slot, Slots},
     sources::Sources,
     way::{Way, WayId, Ways},
+};
+pub(crate) use self::{
+    path::{Accepted, Path, PathKey, Rejection},
+    reach::HopChange,
+    sources::{Count, Source, Uses},
+    walk::{Retire, Review, Task},
 };
 use crate::{
     attr::{AttrId, AttrSet, Interner},

@@ -306,7 +306,9 @@ impl UpdateGroup {
         }
         // Before joiners are admitted behind the end of the log: members must hear that there is something in it.
         let written = self.log.commit();
-        if self.walk.is_none() && changes.complete && !self.joiners.is_empty() {
+        // With nobody left but those who leave, what was announced may be by rules that are no more: it is begun anew.
+        let goes_on = self.walk.is_none() && !self.members.is_empty();
+        if goes_on && changes.complete && !self.joiners.is_empty() {
             ready.extend(self.admit(true));
         }
         if written {

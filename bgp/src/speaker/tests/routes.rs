@@ -63,7 +63,8 @@ fn a_reflector_passes_on_between_clients() {
 
 #[test]
 fn turning_reflection_on_announces_and_off_withdraws() {
-    let mut lab = Lab::mesh(&[1, 1, 1], &[(0, 1), (1, 2)]);
+    // r2 and r3 are told alike.
+    let mut lab = Lab::mesh(&[1, 1, 1, 1], &[(0, 1), (1, 2), (1, 3)]);
     lab.originate(0, "10.1.0.0/16");
     lab.run(5);
     let mut config = lab.speaker(1).config().clone();
@@ -72,7 +73,7 @@ fn turning_reflection_on_announces_and_off_withdraws() {
         let now = lab.now;
         lab.speaker(1).configure(config.clone(), now);
         lab.run(1);
-        assert_eq!(!lab.fib(2).is_empty(), client);
+        assert_eq!([2, 3].map(|who| !lab.fib(who).is_empty()), [client; 2]);
     }
 }
 
