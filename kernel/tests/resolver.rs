@@ -7,15 +7,17 @@ mod common;
 use std::{collections::BTreeSet, time::Duration};
 
 use kernel::{
-    Monitor, Netlink, NextHop, Resolver, Route, address, link,
+    Event, Monitor, NetNs, Netlink, NextHop, Resolver, Route, address, link,
     resolver::Verdict,
     route::{self, PROTOCOL_BGP},
+    sysctl,
 };
 
 use common::{ip, namespace, net, wire};
 
 /// A resolver beside the kernel that it watches.
 struct Scene {
+    ns: NetNs,
     netlink: Netlink,
     monitor: Monitor,
     resolver: Resolver,
@@ -27,7 +29,7 @@ impl Scene {
         let monitor = Monitor::open_in(&ns).unwrap();
         let mut resolver = Resolver::new([PROTOCOL_BGP]);
         addresses.iter().for_each(|address| resolver.watch(ip(address)));
-        Some(Self { netlink, monitor, resolver })
+        Some(Self { ns, netlink, monitor, resolver })
     }
 
     /// Lists what is new.
@@ -156,6 +158,15 @@ fn own_routes_are_passed_over() {
     scene.add(default.clone());
     let by_default = ["10.9.9.9: 0.0.0.0/0 via 192.0.2.3 dev d0 metric 77"];
     assert_eq!(scene.news(), by_default);
+    // Of two the one with the smaller metric, as the kernel does it.
+    let better = scene.via("0.0.0.0/0", "192.0.2.5").with_priority(50);
+    scene.add(better.clone());
+    assert_eq!(scene.news(), ["10.9.9.9: 0.0.0.0/0 via 192.0.2.5 dev d0 metric 50"]);
+    scene.add(scene.via("0.0.0.0/0", "192.0.2.6").with_priority(60));
+    assert_eq!(scene.news(), [""; 0]);
+    scene.delete(&scene.via("0.0.0.0/0", "192.0.2.6").with_priority(60));
+    scene.delete(&better);
+    assert_eq!(scene.news(), by_default);
     scene.delete(&own);
     assert_eq!(scene.news(), [""; 0]);
     scene.add(Route::blackhole(net("10.9.9.0/24")).with_protocol(PROTOCOL_BGP));
@@ -167,6 +178,24 @@ fn own_routes_are_passed_over() {
     scene.add(own);
     scene.resolver.count_also(BTreeSet::from([net("10.9.0.0/16")]));
     assert_eq!(scene.news(), ["10.9.9.9: 10.9.0.0/16 via 192.0.2.4 dev d0 metric 77"]);
+}
+
+/// The kernel drops the routes of a link without a word, and an own route over another link hides that.
+#[test]
+fn behind_an_own_route_a_link_is_missed_as_well() {
+    let Some(mut scene) = Scene::new(&["10.9.9.9"]) else { return };
+    // The routes of IPv6 are told, and it would be looked because of them.
+    for name in ["all", "default"] {
+        let path = format!("net/ipv6/conf/{name}/disable_ipv6");
+        scene.ns.run(|| sysctl::ensure(&path, "1").unwrap()).unwrap();
+    }
+    let d0 = wire(&scene.netlink, "d0", &["192.0.2.1/24"]);
+    wire(&scene.netlink, "d1", &["198.51.100.1/24"]);
+    scene.add(scene.via("10.9.0.0/16", "198.51.100.3").with_protocol(PROTOCOL_BGP));
+    scene.add(scene.via("0.0.0.0/0", "192.0.2.3"));
+    assert_eq!(scene.news(), ["10.9.9.9: 0.0.0.0/0 via 192.0.2.3 dev d0 metric 77"]);
+    link::set_up(&scene.netlink, d0, false).unwrap();
+    assert_eq!(scene.news(), ["10.9.9.9: no route"]);
 }
 
 #[test]
@@ -185,4 +214,26 @@ fn what_goes_without_a_word_is_missed_all_the_same() {
         scene.delete(&route);
     }
     assert_eq!(scene.news(), ["10.9.9.9: no route"]);
+}
+
+/// The kernel had more to tell than we could take.
+#[test]
+fn after_lost_events_everything_is_looked_at() {
+    let Some(mut scene) = Scene::new(&["10.9.9.9", "192.0.2.7"]) else { return };
+    let d0 = wire(&scene.netlink, "d0", &["192.0.2.1/24"]);
+    scene.add(scene.via("10.0.0.0/8", "192.0.2.9").with_protocol(PROTOCOL_BGP));
+    scene.add(scene.via("0.0.0.0/0", "192.0.2.3"));
+    assert_eq!(scene.news().len(), 2);
+    scene.delete(&scene.via("0.0.0.0/0", "192.0.2.3"));
+    let far = link::index_of(&scene.netlink, "d0p").unwrap();
+    link::set_up(&scene.netlink, far, false).unwrap();
+    let is_dead = || !link::by_index(&scene.netlink, d0).unwrap().unwrap().carrier;
+    while !is_dead() {
+        let _ = scene.monitor.next_within(Duration::from_millis(5)).unwrap();
+    }
+    while scene.monitor.next_within(Duration::from_millis(50)).unwrap().is_some() {}
+    assert_eq!(scene.news(), [""; 0]);
+    scene.resolver.observe(&Event::Overrun);
+    let found = ["10.9.9.9: no route", "192.0.2.7: its route 192.0.2.0/24 is on d0, which is down"];
+    assert_eq!(scene.news(), found);
 }
