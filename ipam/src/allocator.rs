@@ -27,6 +27,13 @@ use crate::{
     AssignError, AssignRequest, AutoAssign, Clock, Family, MachinePod, affinity, block::Cooldown,
     pool::Reservations,
 };
+/// What was looked at up to here is told.
+#[cfg(test)]
+pub(crate) fn looks_are_over() {
+    watches::looks::are_over();
+}
+
+use crate::memory::{self, Frame};
 use assign::Line;
 use machine::MachineAsk;
 use watches::Watches;
@@ -268,16 +275,20 @@ const BATCH: usize = 256;
 impl<S: Store> Worker<S> {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut batch = Vec::new();
+        let part = Frame::enter();
         loop {
+            self.remembers(&part, String::new);
             // Neither loses anything when the other is faster.
             tokio::select! {
                 biased;
                 Some(done) = self.line.next() => {
+                    self.remembers(&part, || format!("goes on with {done:?}"));
                     self.go_on(done).await;
                     continue;
                 }
                 count = inbox.recv_many(&mut batch, BATCH) => if count == 0 { return },
             }
+            let asked: Vec<_> = batch.iter().map(std::mem::discriminant).collect();
             let mut assigns = Vec::new();
             let mut releases = Vec::new();
             let mut others = Vec::new();
@@ -296,7 +307,9 @@ impl<S: Store> Worker<S> {
                 self.finish_line().await;
             }
             self.reservations = self.watches.reservations();
+            self.remembers(&part, || format!("recovers before {asked:?}"));
             self.recover().await;
+            self.remembers(&part, || format!("does {asked:?}"));
             self.release_handles(releases).await;
             self.assign(assigns).await;
             if !others.is_empty() {
@@ -334,6 +347,20 @@ impl<S: Store> Worker<S> {
             }
             Command::Auto(..) | Command::Certain(..) | Command::ReleaseHandle(..) => {}
         }
+    }
+
+    /// A part tells what it remembers; the worker's own memory is part of it, and nobody knows it while writes are on their way.
+    fn remembers(&self, part: &Frame, what: impl FnOnce() -> String) {
+        #[cfg(test)]
+        {
+            let Self { blocks, claimed, handles, line, .. } = self;
+            let blocks: Vec<String> = blocks.values().map(memory::copy).collect();
+            let handles: Vec<String> = handles.values().map(memory::copy).collect();
+            let own = line.told().map(|line| format!("{blocks:?} {claimed:?} {handles:?} {line}"));
+            part.remembers_all(own, what());
+        }
+        #[cfg(not(test))]
+        let _ = (part, what);
     }
 
     /// Returns the blocks that this node owns, in order.

@@ -7,7 +7,10 @@ use api::{AffinityState, BlockAffinity, IpamBlock, IpamHandle, Key, Resource};
 use ipnet::IpNet;
 use store::{DeletePreconditions, Revision, Store, StoreError, Stored, random::Random};
 
-use crate::{affinity, block, handle};
+use crate::{
+    affinity, block, handle,
+    memory::{self, Frame},
+};
 
 /// Errors after which the state is read again and the step repeated.
 pub(crate) fn may_retry(error: &StoreError) -> bool {
@@ -120,7 +123,9 @@ pub(crate) async fn release_claim(
 ) -> Result<bool, StoreError> {
     let mut attempt = 0;
     let mut marked = None;
+    let part = Frame::enter();
     loop {
+        part.remembers(|| format!("ends {ending:?}, {attempt} {marked:?}"));
         match release_claim_once(store, ending, &mut marked).await {
             Err(error) if may_retry(&error) && attempt < tries => {
                 attempt += 1;
@@ -220,7 +225,12 @@ pub(crate) async fn write_handle<S: Store>(
     // Without a copy, a new handle is the likely case of an assignment and an existing one that of a release.
     let mut read_first = known.is_none() && is_release;
     let mut attempt = 0;
+    let part = Frame::enter();
     loop {
+        part.remembers(|| {
+            let known = known.as_ref().map(memory::copy);
+            format!("writes {id} {counts:?}, {attempt} {read_first} {known:?}")
+        });
         let result = match read_first {
             true => match find::<IpamHandle>(store, &key).await {
                 Ok(None) if is_release => return Ok(None),

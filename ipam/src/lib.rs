@@ -16,6 +16,7 @@ mod datastore;
 pub mod explain;
 pub mod handle;
 mod machine;
+mod memory;
 pub mod ordinal;
 pub mod pool;
 pub mod reconcile;

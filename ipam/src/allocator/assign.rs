@@ -16,6 +16,7 @@ use super::{Address, Command, Worker};
 use crate::{
     AssignError, block,
     datastore::{may_retry, pause, save_block, write_handle},
+    memory::Frame,
 };
 use job::{Job, State};
 pub(super) use job::{Want, wants};
@@ -90,7 +91,9 @@ impl<S: Store> Worker<S> {
     /// Finds blocks for requests, and writes their handles, all at once.
     async fn write_all_handles(&mut self, jobs: Vec<u64>) {
         let mut writes = Vec::new();
+        let part = Frame::enter();
         for id in jobs {
+            self.remembers(&part, || format!("finds places for {id} after {writes:?}"));
             match self.find_places(id).await {
                 Ok(Some((handle, counts))) => {
                     writes.push((id, self.handles.get(&handle).cloned(), handle, counts));
@@ -125,7 +128,9 @@ impl<S: Store> Worker<S> {
         id: u64,
     ) -> Result<Option<(String, Vec<(IpNet, u32)>)>, AssignError> {
         let Some((request, open)) = self.line.open_wants(id) else { return Ok(None) };
+        let part = Frame::enter();
         for (index, want) in open {
+            self.remembers(&part, || format!("place {index}"));
             let promised = self.line.promised();
             let planned = |net: &IpNet| promised.get(net).copied().unwrap_or_default();
             let net = self.place(&request, want, &planned).await?;
@@ -147,6 +152,8 @@ impl<S: Store> Worker<S> {
     /// Writes a block with everything that waits for it.
     async fn begin_block(&mut self, net: IpNet) {
         let places = self.line.take_ready(net);
+        let part = Frame::enter();
+        self.remembers(&part, || format!("begins {net} {places:?}"));
         let base = match self.block(net).await {
             Ok(Some(base)) => base,
             Ok(None) => return self.lose(places),
@@ -211,6 +218,8 @@ impl<S: Store> Worker<S> {
             Err(error) => {
                 let attempt = self.line.missed(net);
                 tracing::debug!(block = %net, %error, attempt, "block was not written");
+                let part = Frame::enter();
+                self.remembers(&part, || format!("looks after {written:?}, {attempt}"));
                 pause(attempt).await;
                 match self.load_patiently(net).await {
                     // The answer was lost, the write was not.
@@ -252,6 +261,7 @@ impl<S: Store> Worker<S> {
         if delivered && job.rounds == 0 {
             return;
         }
+        let _silent = Frame::enter();
         // All or none; and nobody waits for an answer that was dropped.
         for net in got.iter().filter(|_| !delivered) {
             let address = net.addr();

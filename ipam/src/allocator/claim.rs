@@ -12,6 +12,7 @@ use crate::{
     AssignError, Family, affinity, block,
     datastore::{Authority, Ending, GiveBack, delete_as_read, may_retry, pause, release_claim},
     explain::max_blocks,
+    memory::Frame,
     ordinal,
     pool::{Asker, Pool, select},
     space::{Space, Summary},
@@ -46,16 +47,21 @@ impl<S: Store> Worker<S> {
             return Ok(Err(format!("{LIMIT} ({own} blocks)")));
         }
         let mut lost = BTreeSet::new();
+        let part = Frame::enter();
         for attempt in 0..RACES {
             let taken = |net: &IpNet| self.reservations.covers(net) || lost.contains(net);
             let free =
                 self.watches.space(|space| space.free_block(pool, &self.node, attempt, taken));
             let Some(net) = free else { break };
+            self.remembers(&part, || {
+                format!("claims {net} from {}, {attempt} {lost:?}", pool.name)
+            });
             if self.claim(net).await? {
                 return Ok(Ok(net));
             }
             lost.insert(net);
         }
+        self.remembers(&part, || format!("reclaims from {}", pool.name));
         self.reclaim_from(pool).await
     }
 
@@ -71,11 +77,19 @@ impl<S: Store> Worker<S> {
         };
         let spare: Vec<_> =
             self.watches.space(|space| space.inside(&pool.cidr).filter_map(spare).collect());
-        for (net, owner, sequence) in spare {
+        let part = Frame::enter();
+        for (at, (net, owner, sequence)) in spare.iter().enumerate() {
+            let (net, sequence) = (*net, *sequence);
+            self.remembers(&part, || format!("reclaims {:?}", spare.get(at..)));
             // Guarded by the sequence number and the revision: a block that got an address meanwhile stays.
-            match self.release_affinity_of(&owner, net, GiveBack::IfEmpty(Some(sequence))).await {
-                Ok(true) if self.claim(net).await? => return Ok(Ok(net)),
-                Ok(_) => {}
+            match self.release_affinity_of(owner, net, GiveBack::IfEmpty(Some(sequence))).await {
+                Ok(true) => {
+                    self.remembers(&part, || format!("claims, of {:?}", spare.get(at..)));
+                    if self.claim(net).await? {
+                        return Ok(Ok(net));
+                    }
+                }
+                Ok(false) => {}
                 Err(error) if may_retry(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -86,7 +100,9 @@ impl<S: Store> Worker<S> {
     /// Claims one block in two phases. `false` means that it is somebody else's, or overlaps somebody else's.
     pub(super) async fn claim(&mut self, net: IpNet) -> Result<bool, StoreError> {
         let mut attempt = 0;
+        let part = Frame::enter();
         loop {
+            self.remembers(&part, || format!("claims {net}, {attempt}"));
             match self.claim_once(net).await {
                 Err(error) if may_retry(&error) && attempt < self.options.tries => {
                     attempt += 1;
@@ -220,7 +236,9 @@ impl<S: Store> Worker<S> {
             return Ok(*net);
         }
         let mut tried = selection.refused;
+        let part = Frame::enter();
         for pool in selection.pools {
+            self.remembers(&part, || format!("ensures from {}, {tried:?}", pool.name));
             match self.claim_from(&pool).await? {
                 Ok(net) => return Ok(net),
                 Err(why) => tried.push((pool.name, why)),
@@ -264,6 +282,8 @@ impl<S: Store> Worker<S> {
         let is_own = node == self.node;
         let authority = if is_own { Authority::Full } else { Authority::Guest };
         let ending = Ending { node, net: &net, when, authority };
+        let part = Frame::enter();
+        self.remembers(&part, || format!("ends {ending:?}"));
         let gone = release_claim(&self.store, ending, self.options.tries).await?;
         if is_own {
             self.claimed.insert(net, !gone);

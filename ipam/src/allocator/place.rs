@@ -8,7 +8,9 @@ use store::{Store, StoreError, Stored};
 
 use super::{Worker, assign::Want, claim::LIMIT};
 use crate::{
-    AssignError, AutoAssign, Family, block, ordinal,
+    AssignError, AutoAssign, Family, block,
+    memory::Frame,
+    ordinal,
     pool::{Asker, Pool, Selection, node_seed, select},
     space::Summary,
 };
@@ -27,8 +29,10 @@ impl<S: Store> Worker<S> {
         };
         let selection = self.select(request, family);
         let own = self.own_blocks();
+        let part = Frame::enter();
         for pool in &selection.pools {
             for net in own.iter().filter(|net| pool.cidr.contains(*net)) {
+                self.remembers(&part, || format!("room in {net} for {}, of {own:?}", pool.name));
                 if self.has_room(*net, planned(net)).await? {
                     return Ok(*net);
                 }
@@ -37,6 +41,7 @@ impl<S: Store> Worker<S> {
         let mut tried = selection.refused;
         let mut full = Vec::new();
         for pool in selection.pools {
+            self.remembers(&part, || format!("claims from {}, {tried:?} {full:?}", pool.name));
             match self.claim_from(&pool).await? {
                 Ok(net) => return Ok(net),
                 // Calico stops at the limit and does not borrow.
@@ -46,6 +51,7 @@ impl<S: Store> Worker<S> {
         }
         let strict = self.watches.configuration().strict_affinity;
         for (pool, _) in full.iter().filter(|_| !strict) {
+            self.remembers(&part, || format!("borrows from {}, {tried:?} {full:?}", pool.name));
             if let Some(net) = self.borrow(pool, planned).await? {
                 return Ok(net);
             }
@@ -133,7 +139,10 @@ impl<S: Store> Worker<S> {
         if let Some(start) = start.checked_rem(lenders.len()) {
             lenders.rotate_left(start);
         }
-        for net in lenders {
+        let part = Frame::enter();
+        for (at, net) in lenders.iter().enumerate() {
+            let net = *net;
+            self.remembers(&part, || format!("lends {:?}", lenders.get(at..)));
             if self.watches.space(|space| space.overlapping(&net)).is_some() {
                 continue;
             }
@@ -171,6 +180,7 @@ impl<S: Store> Worker<S> {
         request: &AutoAssign,
         address: IpAddr,
     ) -> Result<IpNet, AssignError> {
+        let _silent = Frame::enter();
         let refused = |reason: String| AssignError::Refused { address, reason };
         let pools = self.watches.readable_pools();
         let pool: Option<&Pool> = pools.iter().find(|pool| pool.cidr.contains(&address));

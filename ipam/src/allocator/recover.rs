@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use store::{Store, StoreError};
 
 use super::Worker;
-use crate::{block, datastore::GiveBack};
+use crate::{block, datastore::GiveBack, memory::Frame};
 
 /// What to do about a claim or a block that stands alone.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -24,11 +24,16 @@ impl<S: Store> Worker<S> {
     pub(super) async fn recover(&mut self) {
         let watched = self.watched_claims();
         self.claimed.retain(|net, mine| watched.get(net).copied().unwrap_or_default() != *mine);
-        for (net, step) in self.unfinished() {
+        let (part, steps) = (Frame::enter(), self.unfinished());
+        for (net, step) in &steps {
+            let (net, step) = (*net, *step);
+            self.remembers(&part, || format!("{step:?} {net}, of {steps:?}"));
             if let Err(error) = self.take_step(net, step).await {
                 tracing::warn!(block = %net, %error, "cannot finish a claim yet");
             }
         }
+        drop(part);
+        let _silent = Frame::enter();
         for (net, sequence) in self.misplaced() {
             let when = GiveBack::IfEmpty(Some(sequence));
             match self.release_affinity_of(&self.node.clone(), net, when).await {

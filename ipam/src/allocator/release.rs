@@ -12,13 +12,16 @@ use crate::{
     AssignError, block,
     datastore::{may_retry, pause},
     handle,
+    memory::Frame,
 };
 
 impl<S: Store> Worker<S> {
     pub(super) async fn release_handles(&mut self, requests: Vec<(String, Reply<Released>)>) {
         let mut in_block: BTreeMap<IpNet, BTreeSet<String>> = BTreeMap::new();
         let mut failed: BTreeMap<String, StoreError> = BTreeMap::new();
+        let part = Frame::enter();
         for (id, _) in &requests {
+            self.remembers(&part, || format!("blocks of {id}, {in_block:?} {failed:?}"));
             match self.blocks_of(id).await {
                 Ok(blocks) => {
                     for net in blocks {
@@ -30,6 +33,7 @@ impl<S: Store> Worker<S> {
         }
         let mut released: BTreeMap<String, Released> = BTreeMap::new();
         for (net, ids) in in_block {
+            self.remembers(&part, || format!("releases {ids:?} in {net}, {released:?} {failed:?}"));
             let wanted = |_: IpAddr, owner: &AllocationAttribute, _: Option<u64>| {
                 owner.handle_id.as_ref().is_some_and(|id| ids.contains(id))
             };
@@ -97,7 +101,9 @@ impl<S: Store> Worker<S> {
 
     /// Reads the node's own blocks with addresses, as far as our copies are not what the watch has seen.
     async fn load_own(&mut self) -> Result<(), StoreError> {
-        for net in self.own_blocks() {
+        let (part, own) = (Frame::enter(), self.own_blocks());
+        for net in own.iter().copied() {
+            self.remembers(&part, || format!("reads {net} of {own:?}"));
             let copy = self.blocks.get(&net).map(|copy| copy.spec.sequence_number);
             let is_behind = self.watches.space(|space| {
                 space
@@ -115,6 +121,7 @@ impl<S: Store> Worker<S> {
         &mut self,
         release: &Address,
     ) -> Result<Released, AssignError> {
+        let _silent = Frame::enter();
         let address = release.address;
         let known = self.blocks.keys().find(|net| net.contains(&address)).copied();
         let known = known.or_else(|| self.watches.space(|space| space.of_address(address)));
@@ -155,7 +162,9 @@ impl<S: Store> Worker<S> {
         let mut fresh = !self.blocks.contains_key(&net);
         let mut lost = Vec::new();
         let mut attempt = 0;
+        let part = Frame::enter();
         loop {
+            self.remembers(&part, || format!("releases in {net}, {attempt} {fresh} {lost:?}"));
             let Some(mut changed) = self.block(net).await? else { return Ok(lost) };
             block::thaw(&mut changed.spec, cooldown);
             let before = changed.spec.clone();

@@ -182,6 +182,8 @@ pub(super) mod looks {
         pub(in crate::allocator) blocks: bool,
         pub(in crate::allocator) claims: bool,
         pub(in crate::allocator) seen: String,
+        /// From where on it was seen after the program told all that it remembered.
+        pub(in crate::allocator) since: usize,
     }
 
     thread_local! {
@@ -201,6 +203,11 @@ pub(super) mod looks {
             mark(looks);
             looks.seen.push_str(&format!("{seen:?};"));
         });
+    }
+
+    /// What was seen up to here, the program has told with everything else that it remembers.
+    pub(crate) fn are_over() {
+        LOOKS.with_borrow_mut(|looks| looks.since = looks.seen.len());
     }
 
     /// Returns what was seen since the last call.

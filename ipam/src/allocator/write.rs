@@ -6,6 +6,7 @@ use store::{Store, StoreError, Stored};
 
 use super::Worker;
 use crate::datastore::{find_block, may_retry, pause, save_block, write_handle};
+use crate::memory::Frame;
 
 impl<S: Store> Worker<S> {
     /// Reads a block again. A block that is being deleted counts as absent, and its deletion is finished.
@@ -27,7 +28,9 @@ impl<S: Store> Worker<S> {
         net: IpNet,
     ) -> Result<Option<Stored<IpamBlock>>, StoreError> {
         let mut attempt = 0;
+        let part = Frame::enter();
         loop {
+            self.remembers(&part, || format!("reads {net}, {attempt}"));
             match self.load(net).await {
                 Err(error) if may_retry(&error) && attempt < self.options.tries => {
                     attempt += 1;
@@ -68,6 +71,10 @@ impl<S: Store> Worker<S> {
         net: IpNet,
         counts: &[(String, u32)],
     ) -> Vec<Result<(), StoreError>> {
+        let part = Frame::enter();
+        if counts.len() == 1 {
+            self.remembers(&part, || format!("writes handles {net} {counts:?}"));
+        }
         let (store, tries) = (&self.store, self.options.tries);
         let writes = counts.iter().map(|(id, count)| {
             let (known, counts) = (self.handles.get(id).cloned(), [(net, *count)]);

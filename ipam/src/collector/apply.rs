@@ -18,6 +18,7 @@ use crate::{
         release_claim, save_block, write_handle,
     },
     handle,
+    memory::Frame,
 };
 
 /// How often a write is tried when others win or the datastore does not answer.
@@ -51,19 +52,24 @@ pub(crate) async fn apply_patiently<S: Store>(
     tries: u32,
 ) -> Applied {
     let mut applied = Applied::default();
+    // What was done decides about nothing that is still to be done.
+    let part = Frame::enter();
     let cooldown = || Cooldown { now: clock.now(), rest: plan.cooldown };
     for net in &plan.tidy {
+        part.remembers(|| format!("tidy {:?}", net));
         if let Err(error) = tidy(store, net, cooldown()).await {
             applied.errors.push((format!("block {net}"), error));
         }
     }
     for release in &plan.handles {
+        part.remembers(|| format!("handles {:?}", release));
         match release_handle(store, release, cooldown(), tries).await {
             Ok(addresses) => applied.addresses.extend(addresses),
             Err(error) => applied.errors.push((format!("handle {}", release.handle), error)),
         }
     }
     for one in &plan.blocks {
+        part.remembers(|| format!("blocks {:?}", one));
         let result = release_block(store, one, tries).await;
         match result {
             Ok(true) => applied.blocks.push(one.block),
@@ -72,6 +78,7 @@ pub(crate) async fn apply_patiently<S: Store>(
         }
     }
     for (name, revision) in &plan.affinities {
+        part.remembers(|| format!("affinities {:?}", (name, revision)));
         match delete_if_same::<S, BlockAffinity>(store, name, revision.as_deref()).await {
             Ok(true) => applied.affinities.push(name.clone()),
             Ok(false) => {}
@@ -79,6 +86,7 @@ pub(crate) async fn apply_patiently<S: Store>(
         }
     }
     for one in &plan.repairs {
+        part.remembers(|| format!("repairs {:?}", one));
         match repair(store, one).await {
             Ok(true) => applied.handles.push(one.handle.clone()),
             Ok(false) => {}
@@ -151,9 +159,12 @@ async fn release_handle<S: Store>(
         return Ok(Vec::new());
     }
     let mut released = Vec::new();
+    let part = Frame::enter();
     for (net, addresses) in blocks {
+        part.remembers(|| format!("releases in {net}"));
         let (freed, left) = release_in(store, &net, &addresses, release, cooldown, tries).await?;
         released.extend(freed);
+        part.remembers(|| format!("of {net} {left} are left"));
         write_handle(store, None, &release.handle, &[(net, left)], tries).await?;
     }
     tracing::info!(handle = release.handle, reason = release.reason, ?released, "collected");
@@ -213,7 +224,9 @@ async fn release_in<S: Store>(
 ) -> Result<(Vec<IpAddr>, u32), StoreError> {
     let mut lost = Vec::new();
     let mut attempt = 0;
+    let part = Frame::enter();
     loop {
+        part.remembers(|| format!("releases, {attempt}"));
         let Some(mut found) = find_block(store, net).await? else { return Ok((lost, 0)) };
         let planned: BTreeMap<IpAddr, Option<u64>> =
             release.addresses.iter().map(|one| (one.address, one.sequence)).collect();

@@ -75,6 +75,15 @@ impl Job {
         })
     }
 
+    /// What it remembers.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> String {
+        let Self { request, owner, wants, nets, rounds, failed, writes_handle, again, .. } = self;
+        format!(
+            "{request:?} {owner:?} {wants:?} {nets:?} {rounds} {failed:?} {writes_handle} {again}"
+        )
+    }
+
     /// Addresses that it has.
     pub(super) fn got(&self) -> Vec<IpNet> {
         let got = self.wants.iter().filter_map(|(_, state)| match state {

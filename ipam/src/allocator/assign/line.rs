@@ -19,6 +19,7 @@ pub(in crate::allocator) struct Place {
 }
 
 /// A block as it was written.
+#[derive(Debug)]
 pub(in crate::allocator) struct Written {
     pub(super) net: IpNet,
     /// Of the block before.
@@ -27,6 +28,7 @@ pub(in crate::allocator) struct Written {
 }
 
 /// Something that ended.
+#[derive(Debug)]
 pub(in crate::allocator) enum Done {
     Handles(Vec<HandleResult>),
     Block(Written, Box<Result<Option<Stored<IpamBlock>>, StoreError>>),
@@ -35,7 +37,7 @@ pub(in crate::allocator) enum Done {
 }
 
 /// A block that addresses are wanted of.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Lane {
     /// Their handles are being written.
     promised: BTreeSet<Place>,
@@ -60,6 +62,15 @@ pub(in crate::allocator) struct Line {
 }
 
 impl Line {
+    /// What it remembers. With several requests or writes at once nobody asks.
+    #[cfg(test)]
+    pub(in crate::allocator) fn told(&self) -> Option<String> {
+        let Self { jobs, next, lanes, held, begin, work } = self;
+        let is_simple = jobs.len() <= 1 && held.is_empty() && work.len() <= 1;
+        let jobs: Vec<String> = jobs.values().map(Job::told).collect();
+        is_simple.then(|| format!("{jobs:?} {next} {lanes:?} {begin:?}"))
+    }
+
     /// Waits for something to end; `None` when nothing is on its way. Cancelling loses nothing.
     pub(in crate::allocator) async fn next(&mut self) -> Option<Done> {
         self.work.join_next().await.map(ended)

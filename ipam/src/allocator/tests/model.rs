@@ -26,6 +26,7 @@ mod explorer;
 mod gate;
 mod judge;
 mod life;
+mod reach;
 mod scenarios;
 mod world;
 
@@ -46,10 +47,10 @@ fn explore(scenario: &Scenario) {
     match Explorer::new(&Scenario { faults, tries, ..*scenario }).explore(true) {
         Ok(explored) => {
             let Explored { states, transitions, conversations, ends, recoveries, .. } = explored;
-            let Explored { rounds, took, programs, .. } = explored;
+            let Explored { rounds, of_seats, took, programs, .. } = explored;
             eprintln!(
                 "{}, {faults} faults: {states} states, {transitions} steps, {ends} ends, {recoveries} recoveries; {conversations} \
-                 conversations; {took:.1?} in {rounds} rounds, programs ran {programs:.1?}",
+                 conversations {of_seats:?}; {took:.1?} in rounds of {rounds:?}, programs ran {programs:.1?}",
                 scenario.name
             );
             assert!(states > 100, "the explorer did explore");
@@ -63,6 +64,16 @@ macro_rules! scenarios {
         $(#[test]
         fn $test() {
             explore(&scenarios::$scenario);
+        })*
+    };
+}
+
+/// The same with watches that may stop for a while.
+macro_rules! lagging {
+    ($($test:ident: $scenario:ident;)*) => {
+        $(#[test]
+        fn $test() {
+            explore(&Scenario { lags: true, ..scenarios::$scenario });
         })*
     };
 }
@@ -85,10 +96,25 @@ scenarios! {
     an_address_is_released_collected_and_wanted: LEFT;
     a_node_comes_back_while_its_block_is_collected: BACK;
     two_daemons_of_one_node_and_the_collector: TWINS_COLLECT;
-    // Longer programs, or one actor more, without a fault.
-    a_block_is_taken_over_and_its_owner_comes_again: TAKE_OVER;
     a_dead_nodes_block_is_collected_while_two_use_it: DEAD;
+    // No write is repeated.
     a_block_is_given_up_borrowed_from_and_collected: GIVE_UP;
+    an_old_block_is_reclaimed_by_two_while_its_owner_uses_it: RECLAIM_FAULT;
+    // Longer programs, without a fault.
+    a_block_is_taken_over_and_its_owner_comes_again: TAKE_OVER;
+    an_old_block_is_reclaimed_and_used_by_two_and_its_owner: RECLAIM;
+}
+
+lagging! {
+    a_pair_claims_on_an_old_view: PAIR;
+    a_pair_releases_on_an_old_view: PAIR_RELEASES;
+    an_old_block_is_reclaimed_on_an_old_view: RECLAIM_PAIR;
+    an_owner_and_a_reclaimer_have_old_views: DEFEND_PAIR;
+    a_block_is_given_up_and_borrowed_from_on_an_old_view: GIVE_UP_PAIR;
+    a_block_is_given_up_and_collected_on_an_old_view: GIVE_UP_COLLECT;
+    an_address_is_collected_on_an_old_view: LEFT_PAIR;
+    a_dead_nodes_block_is_collected_on_an_old_view: DEAD_PAIR;
+    two_daemons_of_one_node_have_old_views: TWINS;
 }
 
 #[test]
@@ -99,14 +125,19 @@ fn two_faults_of_a_pair_that_releases() {
 /// What is left out of the exploration is nothing that could end otherwise.
 #[test]
 fn the_reduction_reaches_every_end() {
-    for scenario in [scenarios::PAIR, scenarios::PAIR_RELEASES, scenarios::BOTH_LEFT] {
+    let lagging = Scenario { lags: true, ..scenarios::PAIR_RELEASES };
+    for scenario in [scenarios::PAIR, scenarios::PAIR_RELEASES, scenarios::BOTH_LEFT, lagging] {
         let mut explorer = Explorer::new(&scenario);
-        let whole = explorer.explore(false).unwrap();
+        explorer.merge(false);
+        let whole = explorer.explore(false).unwrap().states;
         let ends = explorer.ends.clone();
-        let reduced = explorer.explore(true).unwrap();
-        eprintln!("{}: {} states, reduced {}", scenario.name, whole.states, reduced.states);
-        assert_eq!(explorer.ends, ends, "{}", scenario.name);
-        assert!(reduced.states < whole.states, "{}", scenario.name);
+        explorer.merge(true);
+        let merged = explorer.explore(false).unwrap().states;
+        assert_eq!(explorer.ends, ends, "{}, conversations merged", scenario.name);
+        let reduced = explorer.explore(true).unwrap().states;
+        assert_eq!(explorer.ends, ends, "{}, orders left out", scenario.name);
+        eprintln!("{}: {whole} states, merged {merged}, reduced {reduced}", scenario.name);
+        assert!(reduced < merged && merged < whole, "{}", scenario.name);
     }
 }
 
@@ -118,9 +149,11 @@ fn a_datastore_that_forgets_to_compare_is_found_with_and_without_reduction() {
         (scenarios::LEFT, Kind::Block),
         (scenarios::RECLAIM, Kind::Affinity),
     ] {
-        for is_reduced in [true, false] {
+        for (merges, is_reduced) in [(false, false), (true, false), (true, true)] {
             let blind = Scenario { blind: Some(kind), faults: 0, ..scenario };
-            let story = Explorer::new(&blind).explore(is_reduced).unwrap_err();
+            let mut explorer = Explorer::new(&blind);
+            explorer.merge(merges);
+            let story = explorer.explore(is_reduced).unwrap_err();
             eprintln!("{kind:?}: {}", story.lines().next().unwrap_or_default());
         }
     }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::super::super::watches::looks::{self, Looks};
 use super::gate::{Desk, Reply, Sent, Verb};
 use super::life::{Constants, Facts, Role, Run};
+use super::reach::{Reach, Touch};
 use super::scenarios::Scenario;
 use super::world::{Answer, Ask, Dictionary, KeyId, Kind, ObjectId, Revision, World};
 use crate::{block, space::Space};
@@ -27,6 +28,8 @@ pub(super) struct Local {
     pub(super) asks: Vec<Ask>,
     /// The conversation up to here: what came before, and what was heard then.
     heard: Option<(LocalId, Heard)>,
+    /// What becomes of it when it dies here.
+    dead: Option<LocalId>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +41,13 @@ struct Heard {
 
 /// Objects with their names.
 type Named = Vec<(String, Arc<Value>)>;
+
+/// Where a node's watches are: of blocks, and of claims.
+#[derive(Clone, Copy)]
+pub(super) struct Watched<'w> {
+    pub(super) blocks: &'w World,
+    pub(super) claims: &'w World,
+}
 
 /// What the watches of a node show.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,9 +71,14 @@ const KEPT: usize = 1024;
 pub(super) struct Actors<'s> {
     scenario: &'s Scenario,
     pub(super) dictionary: Dictionary,
+    pub(super) reach: Reach,
     constants: Constants,
     locals: Vec<Local>,
     resting: HashMap<(usize, Facts), LocalId>,
+    /// By all that decides about their future.
+    memories: HashMap<(usize, Facts, Vec<Ask>, String), LocalId>,
+    /// Whether conversations are taken for one that remember the same.
+    merges: bool,
     steps: HashMap<(LocalId, usize, Answer), Vec<Step>>,
     summaries: HashMap<ObjectId, u32>,
     summary_ids: HashMap<String, u32>,
@@ -84,9 +99,12 @@ impl<'s> Actors<'s> {
         Self {
             scenario,
             dictionary,
+            reach: Reach::default(),
             constants,
             locals: Vec::new(),
             resting: HashMap::new(),
+            memories: HashMap::new(),
+            merges: true,
             steps: HashMap::new(),
             summaries: HashMap::new(),
             summary_ids: HashMap::new(),
@@ -106,8 +124,22 @@ impl<'s> Actors<'s> {
         self.locals.len()
     }
 
+    /// Whether conversations that remember the same are taken for one, from now on.
+    pub(super) fn merge(&mut self, merges: bool) {
+        self.merges = merges;
+        self.steps.clear();
+        self.memories.clear();
+    }
+
+    /// Conversations of each node.
+    pub(super) fn of_seats(&self) -> Vec<usize> {
+        let seats = 0..self.scenario.programs.len();
+        seats.map(|seat| self.locals.iter().filter(|local| local.seat == seat).count()).collect()
+    }
+
     fn add(&mut self, local: Local) -> LocalId {
         self.locals.push(local);
+        self.reach.grow();
         LocalId::try_from(self.locals.len() - 1).unwrap()
     }
 
@@ -118,17 +150,36 @@ impl<'s> Actors<'s> {
         }
         let is_over = facts.next >= self.scenario.programs[seat].1.len() && facts.unsure.is_none();
         let asks = if is_over { Vec::new() } else { vec![Ask::Start] };
-        let id = self.add(Local { seat, facts: facts.clone(), asks, heard: None });
+        let id = self.add(Local { seat, facts: facts.clone(), asks, heard: None, dead: None });
         self.resting.insert((seat, facts), id);
         id
     }
 
     /// The node dies here.
-    pub(super) fn dead(&mut self, id: LocalId) -> LocalId {
-        let Local { seat, facts, .. } = self.local(id);
+    pub(super) fn dies(&mut self, id: LocalId) -> LocalId {
+        let Local { seat, facts, dead, .. } = self.local(id);
+        if let Some(dead) = *dead {
+            return dead;
+        }
         let (seat, mut facts) = (*seat, facts.clone());
         facts.life += 1;
-        self.resting(seat, facts)
+        let dead = self.resting(seat, facts);
+        self.locals[usize::try_from(id).unwrap()].dead = Some(dead);
+        self.reach.goes_on(id, dead);
+        dead
+    }
+
+    /// Takes note of what a node may do next.
+    pub(super) fn touches(&mut self, id: LocalId, touch: &Touch) {
+        self.reach.keep_up(&self.dictionary);
+        self.reach.touches(id, touch);
+    }
+
+    /// The names of a node's claims, or all: the controller's look is at everything.
+    pub(super) fn own_claims(&self, seat: usize) -> u128 {
+        let all = self.scenario.is_of_controller(seat);
+        let own = self.dictionary.keys().filter(|key| all || self.owns(seat, *key));
+        own.fold(0, |names, key| names | 1 << key)
     }
 
     /// Tells a node an answer. Returns what becomes of it, and what of the watches it looked at.
@@ -137,28 +188,39 @@ impl<'s> Actors<'s> {
         id: LocalId,
         which: usize,
         answer: &Answer,
-        world: &World,
+        watched: Watched<'_>,
     ) -> (LocalId, Looks) {
         let key = (id, which, answer.clone());
         let steps = self.steps.get(&key).map_or(&[][..], Vec::as_slice);
         if let Some(step) = steps.iter().find(|step| !step.looks.blocks && !step.looks.claims) {
             return (step.to, step.looks.clone());
         }
-        let view = self.view(self.local(id).seat, world);
+        let view = self.view(self.local(id).seat, watched);
         let steps = self.steps.get(&key).map_or(&[][..], Vec::as_slice);
         if let Some(step) = steps.iter().find(|step| {
             (!step.looks.blocks || step.view.summaries == view.summaries)
-                && (!step.looks.claims || step.view.claims == view.claims)
+                && (!step.looks.claims || self.are_same_claims(id, &step.view, &view))
         }) {
             return (step.to, step.looks.clone());
         }
         let heard = Heard { which, answer: answer.clone(), view: view.clone() };
         let (to, looks) = self.find_out(&key, heard);
+        self.reach.goes_on(id, to);
         self.steps.entry(key).or_default().push(Step { looks: looks.clone(), view, to });
         (to, looks)
     }
 
-    /// Runs the real program one answer further.
+    /// A node reads of its claims what they say; the collector takes note of revisions too.
+    fn are_same_claims(&self, id: LocalId, one: &View, other: &View) -> bool {
+        if self.scenario.is_of_controller(self.local(id).seat) {
+            return one.claims == other.claims;
+        }
+        let said = |view: &View| -> Vec<(KeyId, ObjectId)> {
+            view.claims.iter().map(|(key, object, _)| (*key, *object)).collect()
+        };
+        said(one) == said(other)
+    }
+
     /// Runs the real program one answer further.
     #[expect(clippy::disallowed_methods, reason = "how long it took is printed")]
     fn find_out(&mut self, key: &(LocalId, usize, Answer), heard: Heard) -> (LocalId, Looks) {
@@ -174,11 +236,19 @@ impl<'s> Actors<'s> {
         let (run, looks) =
             self.hear(seat, self.local(id).facts.clone(), before, &heard, is_waiting);
         let facts = run.facts();
+        let told = run.told();
         let is_over = facts.next >= self.scenario.programs[seat].1.len();
         let asks = self.asks(&run);
         // Other objects, but nothing that it looked at is another.
         let steps = self.steps.get(key).map_or(&[][..], Vec::as_slice);
         let same = steps.iter().find(|step| step.looks == looks).map(|step| step.to);
+        // Another conversation, but nothing that it remembers is another.
+        let memory = told.filter(|_| self.merges).map(|told| {
+            let since = looks.seen.get(looks.since..).unwrap_or_default();
+            let created = run.desk().created;
+            (seat, facts.clone(), asks.clone(), format!("{created} {told}\n{since}"))
+        });
+        let same = same.or_else(|| self.memories.get(memory.as_ref()?).copied());
         let to = match same {
             Some(to) => {
                 let local = self.local(to);
@@ -188,10 +258,13 @@ impl<'s> Actors<'s> {
                 to
             }
             None if asks == [Ask::Wait] && is_over => self.resting(seat, facts),
-            None => self.add(Local { seat, facts, asks, heard: Some((id, heard)) }),
+            None => self.add(Local { seat, facts, asks, heard: Some((id, heard)), dead: None }),
         };
         if self.local(to).heard.is_some() {
             self.keep(to, run);
+            if let Some(memory) = memory {
+                self.memories.insert(memory, to);
+            }
         }
         self.took += begun.elapsed();
         (to, looks)
@@ -253,6 +326,7 @@ impl<'s> Actors<'s> {
                 .fold(false, |is_news, (kind, objects)| desk.show(kind, objects) | is_news)
         };
         looks::take();
+        run.told();
         if is_news {
             run.settle();
         }
@@ -305,22 +379,20 @@ impl<'s> Actors<'s> {
         objects.iter().map(named).collect()
     }
 
-    fn view(&mut self, seat: usize, world: &World) -> View {
+    fn view(&mut self, seat: usize, watched: Watched<'_>) -> View {
         let (mut blocks, mut claims, mut summaries) = (Vec::new(), Vec::new(), Vec::new());
         if self.scenario.is_of_controller(seat) {
-            claims.extend(world.objects());
+            claims.extend(watched.claims.objects());
             return View { blocks, claims, summaries };
         }
-        for (key, object, revision) in world.objects() {
-            match self.dictionary.name(key).0 {
-                Kind::Block => {
-                    blocks.push((key, object, revision));
-                    summaries.push((key, self.summary(object)));
-                }
-                Kind::Affinity if self.owns(seat, key) => claims.push((key, object, revision)),
-                _ => {}
+        for (key, object, revision) in watched.blocks.objects() {
+            if self.dictionary.name(key).0 == Kind::Block {
+                blocks.push((key, object, revision));
+                summaries.push((key, self.summary(object)));
             }
         }
+        let own = watched.claims.objects().filter(|(key, ..)| self.owns(seat, *key));
+        claims.extend(own);
         View { blocks, claims, summaries }
     }
 

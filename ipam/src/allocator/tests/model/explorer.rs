@@ -6,11 +6,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::super::super::watches::looks::Looks;
-use super::actors::{Actors, LocalId};
+use super::actors::{Actors, LocalId, Watched};
 use super::judge::Judge;
 use super::life::Facts;
+use super::reach::Touch;
 use super::scenarios::Scenario;
-use super::world::{Answer, Ask, KeyId, Kind, World};
+use super::world::{Answer, Ask, Kind, World};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -35,6 +36,18 @@ enum Choice {
     },
     /// A write arrives whose answer nobody waits for.
     Arrives(usize),
+    /// Watches of a node stop, and show what there was, for as long as they like.
+    Stops(usize, Lag),
+    /// They show everything again.
+    Resumes(usize),
+}
+
+/// Watches that stop.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Lag {
+    Blocks,
+    Claims,
+    All,
 }
 
 /// Everything at one moment.
@@ -46,6 +59,8 @@ struct State {
     faults: u8,
     /// Writes on their way, unless they are lost.
     flying: Vec<Ask>,
+    /// The node whose watches stopped, and what they show.
+    stopped: Option<(usize, Lag, World)>,
 }
 
 impl State {
@@ -62,51 +77,12 @@ fn number(state: &State) -> u64 {
     hasher.finish()
 }
 
-/// What a step depends on, and whether the judge can see it.
-struct Footprint {
-    key: Option<KeyId>,
-    reads_all: bool,
-    reads_blocks: bool,
-    reads_claims: bool,
-    is_visible: bool,
-}
-
-/// Which names each node was seen to touch, by the operation that it was at.
-#[derive(Default)]
-struct Touched {
-    /// By seat and operation: a bit for each name, and one for each kind that is read as a whole.
-    masks: Vec<Vec<(u128, u8)>>,
-    /// Something was learned in this round.
-    is_new: bool,
-}
-
-impl Touched {
-    fn new(scenario: &Scenario) -> Self {
-        let masks = scenario.programs.iter().map(|(_, ops)| vec![(0, 0); ops.len() + 1]);
-        Self { masks: masks.collect(), is_new: false }
-    }
-
-    fn note(&mut self, seat: usize, op: usize, ask: &Ask) {
-        let (mut keys, mut kinds) = (0_u128, 0_u8);
-        match (ask, ask.key()) {
-            (Ask::List(kind), _) => kinds |= 1 << (*kind as u8),
-            (Ask::Look, _) => kinds = u8::MAX,
-            (_, Some(key)) => keys |= 1 << key,
-            _ => {}
-        }
-        // Whoever is at an earlier operation will come here.
-        for mask in &mut self.masks[seat][..=op] {
-            let before = *mask;
-            *mask = (before.0 | keys, before.1 | kinds);
-            self.is_new |= *mask != before;
-        }
-    }
-
-    /// Whether a node touches a name, from some operation on.
-    fn will(&self, seat: usize, from: usize, key: KeyId, kind: Kind) -> bool {
-        let (keys, kinds) = self.masks[seat][from];
-        keys & (1 << key) != 0 || kinds & (1 << (kind as u8)) != 0
-    }
+/// What may be next, of one node.
+struct Move {
+    seat: usize,
+    /// Whatever becomes of its requests.
+    touch: Touch,
+    next: Vec<(Choice, State)>,
 }
 
 struct Frame {
@@ -123,8 +99,10 @@ pub(super) struct Explored {
     pub(super) ends: usize,
     pub(super) conversations: usize,
     pub(super) recoveries: usize,
-    /// How often the whole was explored, until nothing new was learned of who touches what.
-    pub(super) rounds: u32,
+    /// States of every round, until nothing new was learned of who touches what.
+    pub(super) rounds: Vec<usize>,
+    /// Conversations of each node.
+    pub(super) of_seats: Vec<usize>,
     pub(super) took: Duration,
     /// Of that, by the real programs.
     pub(super) programs: Duration,
@@ -135,11 +113,11 @@ pub(super) struct Explorer<'s> {
     actors: Actors<'s>,
     judge: Judge<'s>,
     first: State,
-    touched: Touched,
     is_reduced: bool,
     seen: HashSet<u64>,
     pub(super) ends: HashSet<u64>,
     transitions: u64,
+    rounds: Vec<usize>,
     deadline: Option<Instant>,
 }
 
@@ -153,19 +131,25 @@ impl<'s> Explorer<'s> {
             .enumerate()
             .map(|(seat, held)| actors.resting(seat, Facts { held, ..Facts::default() }));
         let locals: Vec<LocalId> = locals.collect();
-        let first = State { world, locals, faults: scenario.faults, flying: Vec::new() };
+        let (faults, flying) = (scenario.faults, Vec::new());
+        let first = State { world, locals, faults, flying, stopped: None };
         Self {
             scenario,
             actors,
             judge,
             first,
-            touched: Touched::new(scenario),
             is_reduced: true,
             seen: HashSet::new(),
             ends: HashSet::new(),
             transitions: 0,
+            rounds: Vec::new(),
             deadline: None,
         }
+    }
+
+    /// Whether conversations after which a program remembers the same are taken for one.
+    pub(super) fn merge(&mut self, merges: bool) {
+        self.actors.merge(merges);
     }
 
     /// Explores to the end. `Err` is the story of something wrong.
@@ -175,20 +159,20 @@ impl<'s> Explorer<'s> {
         let patience = std::env::var("VOILE_MODEL_SECONDS").ok().and_then(|text| text.parse().ok());
         self.deadline = patience.map(|seconds| begun + Duration::from_secs(seconds));
         self.is_reduced = is_reduced;
-        let mut rounds = 0;
+        self.rounds.clear();
         // Most of who touches what shows without a fault, and much sooner.
         for faults in
             if is_reduced { vec![0, self.scenario.faults] } else { vec![self.scenario.faults] }
         {
             self.first.faults = faults;
             loop {
-                rounds += 1;
-                self.touched.is_new = false;
+                self.actors.reach.again();
                 self.seen.clear();
                 self.ends.clear();
                 self.transitions = 0;
                 self.round()?;
-                if !(is_reduced && self.touched.is_new) {
+                self.rounds.push(self.seen.len());
+                if !self.actors.reach.is_broken {
                     break;
                 }
             }
@@ -199,7 +183,8 @@ impl<'s> Explorer<'s> {
             ends: self.ends.len(),
             conversations: self.actors.count(),
             recoveries: self.judge.recoveries(),
-            rounds,
+            rounds: self.rounds.clone(),
+            of_seats: self.actors.of_seats(),
             took: begun.elapsed(),
             programs: self.actors.took,
         })
@@ -207,6 +192,7 @@ impl<'s> Explorer<'s> {
 
     fn round(&mut self) -> Result<(), String> {
         let mut stack: Vec<Frame> = Vec::new();
+        let mut broken_at = None;
         self.enter(self.first.clone(), &mut stack)?;
         while let Some(frame) = stack.last_mut() {
             let Some((choice, state)) = frame.next.pop() else {
@@ -214,9 +200,12 @@ impl<'s> Explorer<'s> {
                 continue;
             };
             frame.chosen = Some(choice);
-            if self.is_reduced && self.touched.is_new {
-                // Something that was taken for private is not: what was left out must be looked at.
-                return Ok(());
+            if self.actors.reach.is_broken {
+                // Something that was left out must be looked at. What else there is to learn is learned first, for as long as it took so far.
+                let broken = *broken_at.get_or_insert(self.seen.len());
+                if self.seen.len() > 2 * broken + 1000 {
+                    return Ok(());
+                }
             }
             self.transitions += 1;
             self.enter(state, &mut stack)?;
@@ -235,11 +224,13 @@ impl<'s> Explorer<'s> {
         {
             let depth: Vec<usize> = stack.iter().map(|frame| frame.next.len()).collect();
             return Err(format!(
-                "{}: out of time: {} states, {} conversations, programs {:?}, open {depth:?}",
+                "{}: out of time: {} states, {} conversations {:?}, programs {:?}, rounds {:?}, open {depth:?}",
                 self.scenario.name,
                 self.seen.len(),
                 self.actors.count(),
-                self.actors.took
+                self.actors.of_seats(),
+                self.actors.took,
+                self.rounds,
             ));
         }
         let facts: Vec<&Facts> =
@@ -262,21 +253,20 @@ impl<'s> Explorer<'s> {
     }
 
     fn successors(&mut self, state: &State) -> Vec<(Choice, State)> {
-        let (mut next, mut steps) = (Vec::new(), Vec::new());
-        for seat in 0..state.locals.len() {
-            let (from, first) = (next.len(), steps.len());
-            let is_private = self.of_seat(state, seat, &mut next, &mut steps);
-            if self.is_reduced && is_private && steps.len() > first {
-                next.drain(..from);
-                return next;
-            }
+        let busy = (0..state.locals.len())
+            .filter(|seat| !self.actors.local(state.locals[*seat]).asks.is_empty());
+        let busy: Vec<usize> = busy.collect();
+        let moves: Vec<Move> = busy.into_iter().map(|seat| self.of_seat(state, seat)).collect();
+        let (chosen, arriving) = if self.is_reduced {
+            self.enough(state, &moves)
+        } else {
+            (vec![true; moves.len()], vec![true; state.flying.len()])
+        };
+        let mut next = Vec::new();
+        for (one, _) in moves.into_iter().zip(chosen).filter(|(_, is_chosen)| *is_chosen) {
+            next.extend(one.next);
         }
-        for (at, ask) in state.flying.iter().enumerate() {
-            // It may wait until it matters.
-            let matters = steps.is_empty() || steps.iter().any(|step| self.meet(step, ask));
-            if self.is_reduced && !matters {
-                continue;
-            }
+        for (at, ask) in state.flying.iter().enumerate().filter(|(at, _)| arriving[*at]) {
             let mut after = state.clone();
             after.flying.remove(at);
             after.world.serve(ask, &self.actors.dictionary);
@@ -286,80 +276,92 @@ impl<'s> Explorer<'s> {
         next
     }
 
-    /// Whether it can make a difference if a write arrives before or after a step.
-    fn meet(&self, step: &Footprint, flying: &Ask) -> bool {
-        let Some(key) = flying.key() else { return true };
-        let kind = self.actors.dictionary.name(key).0;
-        let is_judged = matches!(kind, Kind::Block | Kind::Affinity);
-        step.reads_all
-            || step.key == Some(key)
-            || (step.reads_blocks && kind == Kind::Block)
-            || (step.reads_claims && kind == Kind::Affinity)
-            || (step.is_visible && is_judged)
+    /// Chooses moves and arrivals of which one comes first in every order, as far as it matters: nothing that the others do, before one of
+    /// these is done, can meet it.
+    fn enough(&mut self, state: &State, moves: &[Move]) -> (Vec<bool>, Vec<bool>) {
+        let flying: Vec<Touch> = state.flying.iter().map(|ask| self.arrival(ask)).collect();
+        let mut best: Option<(usize, Vec<bool>, Vec<bool>, Touch)> = None;
+        for first in 0..moves.len() {
+            let mut chosen = vec![false; moves.len()];
+            let mut arriving = vec![false; flying.len()];
+            chosen[first] = true;
+            let mut touch = moves[first].touch;
+            loop {
+                let more = (0..moves.len()).find(|at| {
+                    let local = state.locals[moves[*at].seat];
+                    !chosen[*at] && self.actors.reach.meets_later(&touch, local)
+                });
+                if let Some(at) = more {
+                    chosen[at] = true;
+                    touch = touch.and(moves[at].touch);
+                    continue;
+                }
+                let lands =
+                    |at: &usize| !arriving[*at] && self.actors.reach.meet(&touch, &flying[*at]);
+                let Some(at) = (0..flying.len()).find(lands) else { break };
+                arriving[at] = true;
+                touch = touch.and(flying[at]);
+            }
+            let of = |at: usize| if chosen[at] { moves[at].next.len() } else { 0 };
+            let cost = (0..moves.len()).map(of).sum::<usize>()
+                + arriving.iter().filter(|one| **one).count();
+            if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                best = Some((cost, chosen, arriving, touch));
+            }
+        }
+        let Some((_, chosen, arriving, touch)) = best else {
+            return (Vec::new(), vec![true; flying.len()]);
+        };
+        for (one, _) in moves.iter().zip(&chosen).filter(|(_, is_chosen)| !**is_chosen) {
+            self.actors.reach.rely(&touch, state.locals[one.seat]);
+        }
+        (chosen, arriving)
     }
 
-    /// Adds what a node may do next. Returns whether nobody else can notice, or change what comes of it, whenever it happens.
-    fn of_seat(
-        &mut self,
-        state: &State,
-        seat: usize,
-        next: &mut Vec<(Choice, State)>,
-        steps: &mut Vec<Footprint>,
-    ) -> bool {
+    fn arrival(&self, ask: &Ask) -> Touch {
+        let touch = Touch::of(ask);
+        let kind = ask.key().map(|key| self.actors.dictionary.name(key).0);
+        if matches!(kind, Some(Kind::Block | Kind::Affinity)) { touch.seen() } else { touch }
+    }
+
+    /// What a node may do next.
+    fn of_seat(&mut self, state: &State, seat: usize) -> Move {
         let local = state.locals[seat];
-        let mut is_private = true;
+        let (mut touch, mut next) = (Touch::default(), Vec::new());
         for which in 0..self.actors.local(local).asks.len() {
             let ask = self.actors.local(local).asks[which].clone();
-            self.touched.note(seat, self.actors.local(local).facts.next, &ask);
-            is_private &= self.is_private(state, seat, &ask);
+            touch = touch.and(Touch::of(&ask));
             for turn in turns(&ask, state) {
                 let (after, looks) = self.after(state, seat, which, &ask, turn);
-                let step = Footprint {
-                    key: ask.key(),
-                    reads_all: matches!(ask, Ask::List(_) | Ask::Look),
-                    reads_blocks: looks.blocks,
-                    reads_claims: looks.claims,
-                    is_visible: !self.is_invisible(state, &after, seat, &ask),
-                };
-                is_private &= !step.reads_blocks && !step.is_visible;
-                is_private &= !(step.reads_claims && self.claims_are_shared(state, seat));
-                steps.push(step);
+                if looks.blocks {
+                    touch = touch.reading_kind(Kind::Block);
+                }
+                if looks.claims {
+                    touch = touch.reading(self.actors.own_claims(seat));
+                }
+                if !self.is_invisible(state, &after, seat, &ask) {
+                    touch = touch.seen();
+                }
                 next.push((Choice::Turn { seat, which, turn }, after));
             }
         }
-        is_private
-    }
-
-    /// Whether nobody else, from where it is now, ever touches what a request is about.
-    fn is_private(&self, state: &State, seat: usize, ask: &Ask) -> bool {
-        let Some(key) = ask.key() else { return *ask == Ask::Wait };
-        let kind = self.actors.dictionary.name(key).0;
-        kind != Kind::Block
-            && !state.flying.iter().any(|flying| flying.key() == Some(key))
-            && !self.is_touched_by_others(state, seat, key, kind)
-    }
-
-    fn is_touched_by_others(&self, state: &State, seat: usize, key: KeyId, kind: Kind) -> bool {
-        let others = state.locals.iter().enumerate().filter(|(other, _)| *other != seat);
-        let mut busy = others.filter(|(_, local)| !self.actors.local(**local).asks.is_empty());
-        busy.any(|(other, local)| {
-            let from = self.actors.local(*local).facts.next;
-            self.actors.owns(other, key) || self.touched.will(other, from, key, kind)
-        })
-    }
-
-    fn claims_are_shared(&self, state: &State, seat: usize) -> bool {
-        if self.scenario.is_of_controller(seat) {
-            return true;
+        if state.stopped.as_ref().is_some_and(|(stopped, ..)| *stopped == seat) {
+            // It was read when they stopped; others do not notice.
+            let after = State { stopped: None, ..state.clone() };
+            next.push((Choice::Resumes(seat), after));
+        } else if self.scenario.lags && state.faults > 0 && state.stopped.is_none() {
+            let is_of_controller = self.scenario.is_of_controller(seat);
+            touch = touch.reading_kind(Kind::Block).reading(self.actors.own_claims(seat));
+            let lags = [Lag::All, Lag::Blocks, Lag::Claims];
+            let lags = lags.into_iter().filter(|lag| *lag == Lag::All || !is_of_controller);
+            for lag in lags {
+                let stopped = Some((seat, lag, state.world.clone()));
+                let after = State { stopped, faults: state.faults - 1, ..state.clone() };
+                next.push((Choice::Stops(seat, lag), after));
+            }
         }
-        let of_seat = |key: KeyId| self.actors.owns(seat, key);
-        state.flying.iter().filter_map(Ask::key).any(of_seat)
-            || self
-                .actors
-                .dictionary
-                .keys()
-                .filter(|key| of_seat(*key))
-                .any(|key| self.is_touched_by_others(state, seat, key, Kind::Affinity))
+        self.actors.touches(local, &touch);
+        Move { seat, touch, next }
     }
 
     /// Whether what the judge looks at stays as it is.
@@ -412,9 +414,22 @@ impl<'s> Explorer<'s> {
         };
         let local = state.locals[seat];
         let (to, looks) = match turn {
-            Turn::Dies => (self.actors.dead(local), Looks::default()),
-            _ => self.actors.tell(local, which, &answer, &after.world),
+            Turn::Dies => (self.actors.dies(local), Looks::default()),
+            _ => {
+                let now = &after.world;
+                let mut watched = Watched { blocks: now, claims: now };
+                if let Some((_, lag, old)) = after.stopped.as_ref().filter(|one| one.0 == seat) {
+                    let sees = |is_old| if is_old { old } else { now };
+                    watched.blocks = sees(*lag != Lag::Claims);
+                    watched.claims = sees(*lag != Lag::Blocks);
+                }
+                self.actors.tell(local, which, &answer, watched)
+            }
         };
+        let is_over = turn == Turn::Dies || self.actors.local(to).asks.is_empty();
+        if is_over && after.stopped.as_ref().is_some_and(|(stopped, ..)| *stopped == seat) {
+            after.stopped = None;
+        }
         after.locals[seat] = to;
         after.forget_vain();
         (after, looks)
@@ -434,6 +449,12 @@ impl<'s> Explorer<'s> {
                     format!("{node}{turn} {}", self.told(&local.asks[which]))
                 }
                 Choice::Arrives(at) => format!("arrives: {}", self.told(&frame.state.flying[at])),
+                Choice::Stops(seat, lag) => {
+                    format!("the watches of {} stop: {lag:?}", self.scenario.programs[seat].0)
+                }
+                Choice::Resumes(seat) => {
+                    format!("the watches of {} go on", self.scenario.programs[seat].0)
+                }
             };
             let _ = writeln!(story, "  {line}");
         }

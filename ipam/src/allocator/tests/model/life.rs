@@ -15,6 +15,7 @@ use super::super::super::watches::looks;
 use super::super::{Allocator, Options};
 use super::gate::{Desk, Gate, Reply};
 use super::scenarios::{Op, Scenario};
+use crate::memory::{Frame, tests as memory};
 use crate::{AutoAssign, Clock, Family, Owner, UnixNanos, collector};
 
 pub(super) const START: u64 = 1_790_000_000_000_000_000;
@@ -56,6 +57,7 @@ pub(super) struct Run {
     runtime: Runtime,
     gate: Gate,
     facts: Arc<Mutex<Facts>>,
+    memory: memory::Shared,
 }
 
 /// Turns of the runtime after which nothing can go on by itself; each runs everything that can run, and what that wakes.
@@ -82,7 +84,7 @@ impl Run {
             tries: role.scenario.tries,
         };
         runtime.spawn(life.live());
-        let run = Self { runtime, gate, facts };
+        let run = Self { runtime, gate, facts, memory: memory::Shared::default() };
         run.settle();
         run.settle();
         run
@@ -98,11 +100,17 @@ impl Run {
 
     /// Lets everything happen that needs no time.
     pub(super) fn settle(&self) {
-        self.runtime.block_on(async {
+        let turns = async {
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
             }
-        });
+        };
+        memory::listening(&self.memory, || self.runtime.block_on(turns));
+    }
+
+    /// All that it remembered, when it said so last.
+    pub(super) fn told(&self) -> Option<String> {
+        memory::take(&self.memory)
     }
 
     pub(super) fn answer(&self, which: usize, reply: Reply) {
@@ -114,7 +122,8 @@ impl Run {
     /// Lets time pass until something is asked or all is done.
     pub(super) fn wait(&self, until: impl Fn(&Self) -> bool) {
         for _ in 0..PATIENCE {
-            self.runtime.block_on(async { tokio::time::sleep(Duration::from_secs(1)).await });
+            let second = async { tokio::time::sleep(Duration::from_secs(1)).await };
+            memory::listening(&self.memory, || self.runtime.block_on(second));
             self.settle();
             if until(self) {
                 return;
@@ -252,11 +261,13 @@ async fn collect(gate: &Gate, tries: u32) {
     };
     let mut seen = collector::Observations::default();
     let mut plan = collector::ReleasePlan::default();
-    for _ in 0..2 {
+    let part = Frame::enter();
+    for round in 0..2 {
         gate.look().await;
         let shown = ListOptions::cached();
         (seen, plan) = look(gate, &shown, &seen, UnixNanos(START), &rules).await.unwrap();
         looks::saw_claims(&(&seen, &plan));
+        part.remembers(|| if round == 0 { format!("{seen:?}") } else { format!("{plan:?}") });
     }
     let clock = Clock::new(|| UnixNanos(START));
     collector::apply_patiently(gate, &plan, &clock, tries).await;

@@ -50,6 +50,8 @@ pub(super) struct Scenario {
     /// How fast clocks go apart: with 0 no claim is ever old.
     pub(super) haste: u64,
     pub(super) faults: u8,
+    /// Whether a watch that stops for a while is a fault too.
+    pub(super) lags: bool,
     /// How often a program repeats a write that fails, before it gives up.
     pub(super) tries: u32,
     /// A kind whose writes the datastore does not compare with what they are based on, to see that this is found.
@@ -77,6 +79,7 @@ const PLAIN: Scenario = Scenario {
     dead: &[],
     haste: 0,
     faults: 1,
+    lags: false,
     tries: 2,
     blind: None,
 };
@@ -111,7 +114,16 @@ pub(super) const RECLAIM: Scenario = Scenario {
     programs: &[("n1", &[Op::Assign("a")]), ("n2", &[Op::Assign("b")]), ("n3", &[Op::Ensure])],
     haste: 1,
     faults: 0,
+    tries: 1,
     ..PLAIN
+};
+
+/// The same with a fault, where the others want nothing but the block.
+pub(super) const RECLAIM_FAULT: Scenario = Scenario {
+    programs: &[("n1", &[Op::Assign("a")]), ("n2", &[Op::Ensure]), ("n3", &[Op::Ensure])],
+    faults: 1,
+    tries: 0,
+    ..RECLAIM
 };
 
 /// A block becomes empty, is taken over, and its former owner comes again.
@@ -147,8 +159,7 @@ pub(super) const GIVE_UP: Scenario = Scenario {
         ("n2", &[Op::Assign("b")]),
         ("gc", &[Op::Collect]),
     ],
-    faults: 0,
-    tries: 1,
+    tries: 0,
     ..PLAIN
 };
 
@@ -171,7 +182,7 @@ pub(super) const DEAD: Scenario = Scenario {
     programs: &[("n1", &[Op::Assign("a")]), ("n2", &[Op::Ensure]), ("gc", &[Op::Collect])],
     gone: &["old"],
     dead: &["n4"],
-    faults: 0,
+    tries: 1,
     ..PLAIN
 };
 
@@ -227,6 +238,7 @@ pub(super) const RECLAIM_PAIR: Scenario = Scenario {
     name: "a pair reclaims",
     programs: &[("n2", &[Op::Assign("b")]), ("n3", &[Op::Ensure])],
     faults: 1,
+    tries: 2,
     ..RECLAIM
 };
 
@@ -235,6 +247,7 @@ pub(super) const DEFEND_PAIR: Scenario = Scenario {
     name: "owner and reclaimer",
     programs: &[("n1", &[Op::Assign("a")]), ("n2", &[Op::Assign("b")])],
     faults: 1,
+    tries: 2,
     ..RECLAIM
 };
 
@@ -242,7 +255,6 @@ pub(super) const DEFEND_PAIR: Scenario = Scenario {
 pub(super) const GIVE_UP_PAIR: Scenario = Scenario {
     name: "a pair gives up and borrows",
     programs: &[("n1", &[Op::GiveUp("10.0.0.0/31")]), ("n2", &[Op::Assign("b")])],
-    faults: 1,
     tries: 2,
     ..GIVE_UP
 };
@@ -251,7 +263,6 @@ pub(super) const GIVE_UP_PAIR: Scenario = Scenario {
 pub(super) const GIVE_UP_COLLECT: Scenario = Scenario {
     name: "a pair gives up and collects",
     programs: &[("n1", &[Op::GiveUp("10.0.0.0/31")]), ("gc", &[Op::Collect])],
-    faults: 1,
     tries: 2,
     ..GIVE_UP
 };
@@ -260,7 +271,6 @@ pub(super) const GIVE_UP_COLLECT: Scenario = Scenario {
 pub(super) const LEFT_PAIR: Scenario = Scenario {
     name: "a pair releases and collects",
     programs: &[("n1", &[Op::Release("old"), Op::Assign("a")]), ("gc", &[Op::Collect])],
-    faults: 1,
     tries: 2,
     ..LEFT
 };
@@ -269,7 +279,7 @@ pub(super) const LEFT_PAIR: Scenario = Scenario {
 pub(super) const DEAD_PAIR: Scenario = Scenario {
     name: "a pair, of which one collects from the dead",
     programs: &[("n1", &[Op::Assign("a"), Op::Release("a")]), ("gc", &[Op::Collect])],
-    faults: 1,
+    tries: 2,
     ..DEAD
 };
 
