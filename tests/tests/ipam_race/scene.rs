@@ -301,6 +301,7 @@ fn figures(crowd: &Crowd, counts: &Counts, operations: u64, took: Duration) -> S
     let rate = operations as f64 / took.as_secs_f64();
     let values: Vec<(&str, Value)> = vec![
         ("kills", crowd.kills.into()),
+        ("starts beside the former life", crowd.twins.into()),
         ("requests", get(&counts.requests).into()),
         ("conflicts", get(&counts.conflicts).into()),
         ("injected", get(&counts.injected_conflicts).into()),

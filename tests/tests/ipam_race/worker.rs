@@ -26,7 +26,7 @@ use store::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::journal::{Fact, Record, Writer};
+use crate::journal::{Book, Fact, Reader, Record, Writer};
 
 /// Time goes this much faster here: an empty block is ripe for others after three seconds instead of a minute.
 const HASTE: u64 = 20;
@@ -45,6 +45,8 @@ pub(crate) struct Task {
     pub(crate) node: String,
     /// How many processes had the name before.
     pub(crate) life: u64,
+    /// The first life of which something may be at work now: that of a process which ends while this one begins.
+    pub(crate) oldest: u64,
     pub(crate) seed: u64,
     /// When hasty time began.
     pub(crate) epoch: u64,
@@ -128,6 +130,9 @@ struct Node {
     ipam: Allocator<KubeStore>,
     clock: Clock,
     journal: Writer,
+    /// What all processes of this node's name wrote: as a daemon reads the sandboxes of its node from disk.
+    book: Mutex<(Reader, Book)>,
+    oldest: u64,
     stopped: watch::Receiver<bool>,
     state: Mutex<State>,
 }
@@ -178,6 +183,8 @@ impl Node {
             ipam,
             clock,
             journal: Writer::open(&task.journal),
+            book: Mutex::new((Reader::open(&task.journal), Book::default())),
+            oldest: task.oldest,
             stopped,
             state: Mutex::new(state),
         }
@@ -329,16 +336,34 @@ impl Node {
         let own: Vec<IpamBlock> =
             blocks.filter(|block| block.spec.affinity.as_deref() == Some(&owner)).collect();
         // After the blocks were read: what is in them is held or in work by now.
-        let living: BTreeSet<String> = {
+        let mut living: BTreeSet<String> = {
             let state = self.state.lock().unwrap();
             state.held.keys().chain(&state.busy).cloned().collect()
         };
+        living.extend(self.of_others());
         let now = self.clock.now();
         let stale = ipam::reconcile::stale_handles(&self.name, &own, &living, now, GRACE);
         for handle in &stale {
             self.release(handle).await;
         }
         Some(!stale.is_empty())
+    }
+
+    /// Handles of the other processes of this node's name.
+    fn of_others(&self) -> Vec<String> {
+        let mut guard = self.book.lock().unwrap();
+        let (reader, book) = &mut *guard;
+        for (_, record) in reader.read() {
+            drop(book.apply(&record));
+        }
+        let own = format!("race.{}-", self.name);
+        let life = |handle: &str| -> Option<u64> {
+            handle.strip_prefix(&own)?.split('-').next()?.parse().ok()
+        };
+        let alive = |handle: &String| {
+            life(handle).is_some_and(|life| life >= self.oldest && life != self.life)
+        };
+        book.holdings.keys().filter(|handle| alive(handle)).cloned().collect()
     }
 
     /// Some requests, so that claims are finished, until the repair finds nothing.
