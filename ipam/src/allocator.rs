@@ -33,7 +33,7 @@ pub(crate) fn looks_are_over() {
     watches::looks::are_over();
 }
 
-use crate::memory::{self, Frame};
+use crate::memory::Frame;
 use assign::Line;
 use machine::MachineAsk;
 use watches::Watches;
@@ -277,7 +277,7 @@ impl<S: Store> Worker<S> {
         let mut batch = Vec::new();
         let part = Frame::enter();
         loop {
-            self.remembers(&part, String::new);
+            self.tells(&part, 1, String::new);
             // Neither loses anything when the other is faster.
             tokio::select! {
                 biased;
@@ -349,18 +349,25 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    /// A part tells what it remembers; the worker's own memory is part of it, and nobody knows it while writes are on their way.
+    /// A part tells what it remembers; the worker's own memory is part of it.
     fn remembers(&self, part: &Frame, what: impl FnOnce() -> String) {
+        // A write that ends meanwhile would be remembered too.
+        self.tells(part, 0, what);
+    }
+
+    /// The same, while so many writes may be on their way.
+    fn tells(&self, part: &Frame, writes: usize, what: impl FnOnce() -> String) {
         #[cfg(test)]
         {
             let Self { blocks, claimed, handles, line, .. } = self;
-            let blocks: Vec<String> = blocks.values().map(memory::copy).collect();
-            let handles: Vec<String> = handles.values().map(memory::copy).collect();
-            let own = line.told().map(|line| format!("{blocks:?} {claimed:?} {handles:?} {line}"));
+            let blocks: Vec<String> = blocks.values().map(crate::memory::copy).collect();
+            let handles: Vec<String> = handles.values().map(crate::memory::copy).collect();
+            let own =
+                line.told(writes).map(|line| format!("{blocks:?} {claimed:?} {handles:?} {line}"));
             part.remembers_all(own, what());
         }
         #[cfg(not(test))]
-        let _ = (part, what);
+        let _ = (part, writes, what);
     }
 
     /// Returns the blocks that this node owns, in order.

@@ -32,7 +32,6 @@ impl<S: Store> Worker<S> {
                 tracing::warn!(block = %net, %error, "cannot finish a claim yet");
             }
         }
-        drop(part);
         let _silent = Frame::enter();
         for (net, sequence) in self.misplaced() {
             let when = GiveBack::IfEmpty(Some(sequence));

@@ -85,6 +85,15 @@ struct Move {
     next: Vec<(Choice, State)>,
 }
 
+/// A state where not everything was tried.
+struct Partial {
+    state: State,
+    /// Nodes whose moves were put off.
+    left: Vec<usize>,
+    /// What those touch that were not.
+    touch: Touch,
+}
+
 struct Frame {
     state: State,
     next: Vec<(Choice, State)>,
@@ -99,7 +108,7 @@ pub(super) struct Explored {
     pub(super) ends: usize,
     pub(super) conversations: usize,
     pub(super) recoveries: usize,
-    /// States of every round, until nothing new was learned of who touches what.
+    /// States, each time when all was tried that seemed to matter.
     pub(super) rounds: Vec<usize>,
     /// Conversations of each node.
     pub(super) of_seats: Vec<usize>,
@@ -114,6 +123,7 @@ pub(super) struct Explorer<'s> {
     judge: Judge<'s>,
     first: State,
     is_reduced: bool,
+    partial: Vec<Partial>,
     seen: HashSet<u64>,
     pub(super) ends: HashSet<u64>,
     transitions: u64,
@@ -139,6 +149,7 @@ impl<'s> Explorer<'s> {
             judge,
             first,
             is_reduced: true,
+            partial: Vec::new(),
             seen: HashSet::new(),
             ends: HashSet::new(),
             transitions: 0,
@@ -160,21 +171,18 @@ impl<'s> Explorer<'s> {
         self.deadline = patience.map(|seconds| begun + Duration::from_secs(seconds));
         self.is_reduced = is_reduced;
         self.rounds.clear();
-        // Most of who touches what shows without a fault, and much sooner.
-        for faults in
-            if is_reduced { vec![0, self.scenario.faults] } else { vec![self.scenario.faults] }
-        {
-            self.first.faults = faults;
-            loop {
-                self.actors.reach.again();
-                self.seen.clear();
-                self.ends.clear();
-                self.transitions = 0;
-                self.round()?;
-                self.rounds.push(self.seen.len());
-                if !self.actors.reach.is_broken {
-                    break;
-                }
+        self.seen.clear();
+        self.ends.clear();
+        self.partial.clear();
+        self.transitions = 0;
+        let mut stack: Vec<Frame> = Vec::new();
+        self.enter(self.first.clone(), &mut stack)?;
+        loop {
+            self.go_through(&mut stack)?;
+            self.rounds.push(self.seen.len());
+            self.look_again(&mut stack);
+            if stack.is_empty() {
+                break;
             }
         }
         Ok(Explored {
@@ -190,27 +198,33 @@ impl<'s> Explorer<'s> {
         })
     }
 
-    fn round(&mut self) -> Result<(), String> {
-        let mut stack: Vec<Frame> = Vec::new();
-        let mut broken_at = None;
-        self.enter(self.first.clone(), &mut stack)?;
+    fn go_through(&mut self, stack: &mut Vec<Frame>) -> Result<(), String> {
         while let Some(frame) = stack.last_mut() {
             let Some((choice, state)) = frame.next.pop() else {
                 stack.pop();
                 continue;
             };
             frame.chosen = Some(choice);
-            if self.actors.reach.is_broken {
-                // Something that was left out must be looked at. What else there is to learn is learned first, for as long as it took so far.
-                let broken = *broken_at.get_or_insert(self.seen.len());
-                if self.seen.len() > 2 * broken + 1000 {
-                    return Ok(());
-                }
-            }
             self.transitions += 1;
-            self.enter(state, &mut stack)?;
+            self.enter(state, stack)?;
         }
         Ok(())
+    }
+
+    /// Takes up again the states where moves were put off that, as is known now, meet those that were tried.
+    fn look_again(&mut self, stack: &mut Vec<Frame>) {
+        let known = std::mem::take(&mut self.partial);
+        for partial in known {
+            let reach = &self.actors.reach;
+            let left = partial.left.iter();
+            let is_wrong = left.map(|seat| partial.state.locals[*seat]);
+            if is_wrong.into_iter().any(|local| reach.meets_later(&partial.touch, local)) {
+                let next = self.successors(&partial.state);
+                stack.push(Frame { state: partial.state, next, chosen: None });
+            } else {
+                self.partial.push(partial);
+            }
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a developer may set a limit")]
@@ -312,8 +326,10 @@ impl<'s> Explorer<'s> {
         let Some((_, chosen, arriving, touch)) = best else {
             return (Vec::new(), vec![true; flying.len()]);
         };
-        for (one, _) in moves.iter().zip(&chosen).filter(|(_, is_chosen)| !**is_chosen) {
-            self.actors.reach.rely(&touch, state.locals[one.seat]);
+        let left = moves.iter().zip(&chosen).filter(|(_, is_chosen)| !**is_chosen);
+        let left: Vec<usize> = left.map(|(one, _)| one.seat).collect();
+        if !left.is_empty() {
+            self.partial.push(Partial { state: state.clone(), left, touch });
         }
         (chosen, arriving)
     }
@@ -438,6 +454,9 @@ impl<'s> Explorer<'s> {
     /// How it came to that.
     fn story(&self, stack: &[Frame]) -> String {
         let mut story = String::new();
+        if !self.rounds.is_empty() {
+            story.push_str("  (from a state that was reached before)\n");
+        }
         for frame in stack {
             let Some(chosen) = frame.chosen else { continue };
             let line = match chosen {

@@ -1,7 +1,7 @@
 //! What each node touches, now and from here on. Steps that touch nothing in common may be tried in one order only; `model.rs` says why.
 //!
-//! Who touches what later is not assumed but learned, for each conversation: what its continuations were seen to touch. What an
-//! exploration relied on is kept, and when a continuation turns up that breaks it, the exploration begins anew with what is known then.
+//! Who touches what later is not assumed but learned, for each conversation: what its continuations were seen to touch. Where something was
+//! left out that turns out to matter, the explorer looks again.
 
 use super::actors::LocalId;
 use super::world::{Ask, Dictionary, Kind};
@@ -70,14 +70,10 @@ fn bit(kind: Kind) -> u8 {
 pub(super) struct Reach {
     /// By conversation.
     later: Vec<Touch>,
-    /// What was taken for independent of its continuations.
-    relied: Vec<Touch>,
     before: Vec<Vec<LocalId>>,
     /// Names of each kind.
     of_kind: [u128; 4],
     names: usize,
-    /// Something that was relied on is not so.
-    pub(super) is_broken: bool,
 }
 
 fn at(local: LocalId) -> usize {
@@ -85,16 +81,9 @@ fn at(local: LocalId) -> usize {
 }
 
 impl Reach {
-    /// Begins anew, with what was learned.
-    pub(super) fn again(&mut self) {
-        self.relied.fill(Touch::default());
-        self.is_broken = false;
-    }
-
     /// There is one conversation more.
     pub(super) fn grow(&mut self) {
         self.later.push(Touch::default());
-        self.relied.push(Touch::default());
         self.before.push(Vec::new());
     }
 
@@ -125,12 +114,6 @@ impl Reach {
         self.meet(step, &self.later[at(local)])
     }
 
-    /// A step was taken for one that meets nothing of what comes of a conversation.
-    pub(super) fn rely(&mut self, step: &Touch, local: LocalId) {
-        let relied = &mut self.relied[at(local)];
-        *relied = relied.and(*step);
-    }
-
     /// A conversation was seen to touch something next.
     pub(super) fn touches(&mut self, local: LocalId, touch: &Touch) {
         let mut open = vec![(local, *touch)];
@@ -141,7 +124,6 @@ impl Reach {
                 continue;
             }
             self.later[at(local)] = all;
-            self.is_broken |= self.meet(&self.relied[at(local)], &all);
             open.extend(self.before[at(local)].iter().map(|before| (*before, all)));
         }
     }
