@@ -1,9 +1,15 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use bgp::snapshot::{PolicySide, Table, TableQuestion};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{
+    CommandFactory as _, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ErrorKind},
+};
 
 use crate::{control::Request, show::View};
 
@@ -258,7 +264,33 @@ pub(crate) enum Action {
     Monitor { socket: PathBuf, within: Option<bgp::Prefix>, json: bool },
 }
 
+/// Says what is wrong with a first word that is neither a command nor a file: clap would take it for the file's name, and complain
+/// of the word after it.
+fn misspelt(words: &[OsString]) -> Option<clap::Error> {
+    let word = words.get(1)?.to_str()?;
+    if word.starts_with('-') || word.contains(['/', '.']) || Path::new(word).exists() {
+        return None;
+    }
+    let commands = clap::Command::new("voile-bgpd")
+        .subcommand_required(true)
+        .subcommands(Args::command().get_subcommands().cloned());
+    let error = commands.try_get_matches_from(words).err()?;
+    let is_nearly_one = error.get(ContextKind::SuggestedSubcommand).is_some();
+    let more_follows = words.get(2).is_some_and(|next| !next.to_string_lossy().starts_with('-'));
+    (error.kind() == ErrorKind::InvalidSubcommand && (is_nearly_one || more_follows))
+        .then_some(error)
+}
+
 impl Args {
+    /// Reads the command line; ends the program where that makes no sense.
+    pub(crate) fn read() -> Self {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        if let Some(error) = misspelt(&words) {
+            error.exit();
+        }
+        Self::parse_from(words)
+    }
+
     /// Says what to do.
     ///
     /// # Errors
@@ -326,5 +358,38 @@ mod tests {
         let asked = action("voile-bgpd show rib adj-out 10.0.0.2 10.0.0.0/8 --pre-policy");
         let part = "table: AdjOut, policy: Pre, peer: Some(\"10.0.0.2\"), within: Some(10.0.0.0/8)";
         assert!(asked.contains(part), "{asked}");
+    }
+
+    #[test]
+    fn a_misspelt_command_is_no_file() {
+        let said = |words: &str| {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            misspelt(&words).map(|error| error.to_string())
+        };
+        for (words, nearest) in [
+            ("voile-bgpd shwo peers", "'show'"),
+            ("voile-bgpd shwo", "'show'"),
+            ("voile-bgpd refesh leaf1", "'refresh'"),
+            ("voile-bgpd montior", "'monitor'"),
+        ] {
+            let error = said(words).unwrap();
+            assert!(
+                error.contains("unrecognized subcommand") && error.contains(nearest),
+                "{error}"
+            );
+        }
+        let error = said("voile-bgpd frobnicate leaf1").unwrap();
+        assert!(error.contains("unrecognized subcommand 'frobnicate'"), "{error}");
+        for words in [
+            "voile-bgpd",
+            "voile-bgpd show peers",
+            "voile-bgpd bgpd.toml",
+            "voile-bgpd ./shwo",
+            "voile-bgpd leaf1",
+            "voile-bgpd leaf1 --check",
+            "voile-bgpd --check leaf1",
+        ] {
+            assert_eq!(said(words), None, "{words}");
+        }
     }
 }

@@ -15,13 +15,12 @@ mod status;
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Action, Args};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // Saying on standard error that standard error fails would be a panic: the log's disk may be full.
     tracing_subscriber::fmt()
