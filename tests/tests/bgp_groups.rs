@@ -1,6 +1,8 @@
 //! Peers that are not named one by one, with real sockets: dynamic neighbours with one password for all of them, and routers
 //! joined by an interface without addresses of its own.
 
+#![expect(clippy::disallowed_methods, reason = "a test: what fails here fails it, with the reason")]
+
 use voile_tests::{
     bgp::{Lan, Voile, wait_text},
     can_make_namespaces, skip,
@@ -70,19 +72,24 @@ fn a_wrong_key_is_suspected_where_both_connect() {
     assert_ne!(state["state"], "Established");
 }
 
+/// Two hosts with nothing but the link-local addresses.
+fn link() -> Lan {
+    let lan = Lan::new(2);
+    for number in [1, 2] {
+        for family in ["-4", "-6"] {
+            let flush = [family, "address", "flush", "dev", "eth0", "scope", "global"];
+            let _ = lan.host(number).output("ip", &flush);
+        }
+    }
+    lan
+}
+
 #[test]
 fn routers_find_each_other_on_an_interface() {
     if is_impossible("routers_find_each_other_on_an_interface") {
         return;
     }
-    let lan = Lan::new(2);
-    for number in [1, 2] {
-        // Nothing but the link-local addresses.
-        let _ = lan.host(number).output("ip", &["-4", "address", "flush", "dev", "eth0"]);
-        let _ = lan
-            .host(number)
-            .output("ip", &["-6", "address", "flush", "dev", "eth0", "scope", "global"]);
-    }
+    let lan = link();
     let body = |network: &str| {
         format!(
             "install-routes = true\n[[peer]]\ninterface = \"eth0\"\nas = \"external\"\npassword = \"link\"\n\
@@ -105,5 +112,40 @@ fn routers_find_each_other_on_an_interface() {
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         wait_text("the kernel", &wanted, || Ok(lan.routes(number)));
         let _ = router.wait_peer("eth0", |peer| peer["bfd"] == "Up");
+    }
+}
+
+/// The neighbour's address is nowhere in the file that is read again, and the key must be that of this address all the same:
+/// on sockets that listen, and on those that connect.
+#[test]
+fn a_key_is_changed_for_a_peer_found_on_an_interface() {
+    if is_impossible("a_key_is_changed_for_a_peer_found_on_an_interface") {
+        return;
+    }
+    let lan = link();
+    let body = |key: &str, more: &str| {
+        let key = if key.is_empty() { String::new() } else { format!("password = \"{key}\"\n") };
+        format!(
+            "[[peer]]\ninterface = \"eth0\"\nas = \"external\"\nhold-time = 9\nconnect-retry = 1\nidle-hold = 0.2\n\
+             idle-hold-max = 1\ngraceful-restart = false\n{key}{more}"
+        )
+    };
+    let network = "[[network]]\nprefix = \"10.2.0.0/24\"\n";
+    // The left one connects, then it waits to be connected to.
+    for passive in ["", "passive = true\n"] {
+        let left = Voile::start(&lan, 1, 65001, &body("old", passive));
+        let right = Voile::start(&lan, 2, 65002, &body("old", network));
+        for key in ["new", ""] {
+            let _ = left.wait_route("10.2.0.0/24", "eth0");
+            left.configure(&body(key, passive));
+            left.wait_no_route("10.2.0.0/24");
+            // Both have tried again by now, and more than once.
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            // One that is only waited for is forgotten meanwhile.
+            let up = left.peer("eth0").is_ok_and(|peer| peer["state"] == "Established");
+            assert!(!up, "with {key:?} here only: {}", left.log());
+            right.configure(&body(key, network));
+        }
+        let _ = left.wait_route("10.2.0.0/24", "eth0");
     }
 }
