@@ -94,6 +94,8 @@ pub struct Speaker {
     watchers: BTreeMap<String, Watcher>,
     down: Vec<InterfaceDown>,
     outputs: VecDeque<Output>,
+    /// Those with more to look through for them before there may be something to send.
+    resume: VecDeque<ConnectionId>,
     stopped: bool,
     /// This process came back while forwarding went on, whatever later configurations say.
     restarted: bool,
@@ -130,6 +132,7 @@ impl Speaker {
             watchers: BTreeMap::new(),
             down: Vec::new(),
             outputs: VecDeque::new(),
+            resume: VecDeque::new(),
             stopped: false,
             restarted: config.restarting,
             refused_segments: 0,

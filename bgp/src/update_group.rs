@@ -32,6 +32,7 @@ use self::{
     leave::Leaver,
     log::{Audience, Log, Segment, Writer},
     member::{Forgotten, Member, Sweep, withdrawn},
+    pending::Slots,
 };
 pub(crate) use self::{
     export::{GroupKey, Sender, Withheld, judge, outgoing},
@@ -128,6 +129,8 @@ pub(crate) struct UpdateGroup {
     leavers: VecDeque<Leaver>,
     log: Log,
     announced: Announced,
+    /// Slots that a member's own walk came by while a path of them was on its way out.
+    skipped: Slots,
     /// The next slot of the common walk.
     walk: Option<usize>,
     /// The segment after the End-of-RIB of the common walk.
@@ -145,6 +148,7 @@ impl UpdateGroup {
             leavers: VecDeque::new(),
             log: Log::default(),
             announced: Announced::default(),
+            skipped: Slots::default(),
             walk: None,
             marked: None,
         }
@@ -468,6 +472,8 @@ impl UpdateGroup {
         table: Table<'_>,
     ) {
         let before: Vec<Told> = self.announced.get(id).collect();
+        // That path may be back as it was, and somebody has not heard of it.
+        let again = self.skipped.remove(id);
         let mut now = Vec::new();
         for path in table.rib.usable_paths(id, table.interner) {
             let source = path.key.source;
@@ -475,7 +481,7 @@ impl UpdateGroup {
             let exclude = self.exclude(source, batch);
             let Some(bucket) = batch.export(&prefix, path, exclude) else { continue };
             now.push(told);
-            if !before.contains(&told) {
+            if again || !before.contains(&told) {
                 batch.announce(bucket, id, Item { prefix, path_id: told.path_id });
             }
         }

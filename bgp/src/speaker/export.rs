@@ -42,7 +42,12 @@ impl Speaker {
             self.work();
         }
         self.complete_restart();
-        if walks || decides || !self.outputs.is_empty() { Slice::Worked } else { Slice::Idle }
+        // A slice of its own: others have their turn.
+        if let Some(connection) = self.resume.pop_front() {
+            self.signal(connection);
+        }
+        let goes_on = !self.outputs.is_empty() || !self.resume.is_empty();
+        if walks || decides || goes_on { Slice::Worked } else { Slice::Idle }
     }
 
     fn work(&mut self) {
@@ -114,7 +119,7 @@ impl Speaker {
             session.blocked_since = (!out.is_empty()).then_some(now);
         }
         if out.is_empty() && goes_on {
-            self.signal(connection);
+            self.resume.push_back(connection);
         }
         out
     }

@@ -123,13 +123,14 @@ impl UpdateGroup {
             return None;
         }
         let mut batch = Batch::new(&self.key, table, slots.len());
-        let mut told = Vec::new();
+        let (mut told, mut skipped) = (Vec::new(), Vec::new());
         for id in slots {
-            if self.announce_again(peer, id, sweep.families, &mut batch, table) {
+            if self.announce_again(peer, id, (sweep.families, &mut skipped), &mut batch, table) {
                 told.push(id);
             }
         }
         batch.write(&self.packer(), writer, |_| true);
+        skipped.into_iter().for_each(|id| self.skipped.add(id));
         if let Some(behind) = self.members.get_mut(&peer).and_then(|each| each.behind.as_mut()) {
             told.into_iter().for_each(|id| behind.has.add(id));
         }
@@ -141,7 +142,7 @@ impl UpdateGroup {
         &self,
         peer: PeerId,
         id: SlotId,
-        families: Families,
+        (families, skipped): (Families, &mut Vec<SlotId>),
         batch: &mut Batch<'_>,
         table: Table<'_>,
     ) -> bool {
@@ -158,7 +159,13 @@ impl UpdateGroup {
                 table.rib.chosen(id)
             };
             // What changed since then is yet to be announced to all.
-            let Some(path) = path.filter(|path| path.key.source != peer) else { continue };
+            let Some(path) = path else {
+                skipped.push(id);
+                continue;
+            };
+            if path.key.source == peer {
+                continue;
+            }
             if let Some(bucket) = batch.export(&prefix, path, PeerId::LOCAL) {
                 batch.announce(bucket, id, Item { prefix, path_id: told.path_id });
                 any = true;
