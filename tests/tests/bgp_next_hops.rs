@@ -1,11 +1,7 @@
 //! Next hops and the kernel's routing table: a path is used and told on while a route leads to its next hop (RFC 4271
 //! §9.1.2.1).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test: what fails here fails it, with the reason"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test: what fails here fails it, with the reason")]
 
 use std::{
     path::Path,
