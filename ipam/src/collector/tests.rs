@@ -379,6 +379,26 @@ async fn what_crashes_left_over_is_finished() {
     assert_eq!(cluster.findings().await, [""; 0]);
 }
 
+/// Somebody died who gave a block back, and it has an address: it stays its node's.
+#[tokio::test(start_paused = true)]
+async fn a_block_in_use_is_not_given_back_to_the_end() {
+    let mut cluster = Cluster::new(&["n1"]).await;
+    cluster.block("10.0.0.0/28", "n1", &[("h", Owner::pod("n1", "ns", "a"))]).await;
+    cluster.pod("a", "n1", "10.0.0.0/32").await;
+    let name = affinity::object_name("n1", &"10.0.0.0/28".parse().unwrap());
+    let mut claim = cluster.store.get::<BlockAffinity>(&Key::cluster(name)).await.unwrap();
+    claim.spec.state = AffinityState::PendingDeletion;
+    cluster.store.update(&claim).await.unwrap();
+    assert_eq!(cluster.findings().await.len(), 2);
+    cluster.after(0).await;
+    let plan = cluster.after(900).await;
+    assert_eq!(names(&plan), ["block 10.0.0.0/28 of n1, if still empty"]);
+    cluster.apply(&plan).await;
+    assert_eq!(cluster.findings().await, [""; 0]);
+    let blocks = cluster.all::<IpamBlock>().await;
+    assert_eq!(blocks[0].spec.affinity.as_deref(), Some("host:n1"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn addresses_cool_down_and_then_their_block_may_go() {
     let mut cluster = Cluster::new(&["n1"]).await;
