@@ -63,3 +63,21 @@ impl Preference {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_for_its_place_is_the_largest_and_changes_no_other() {
+        let with = |hops: u64, origin: u64| Preference::pack([0, 1, 0, hops, origin]);
+        let most = (1 << 28) - 1;
+        assert!(with(most - 1, 2) < with(most, 0));
+        for more in [most, most + 1, u64::MAX] {
+            assert_eq!(with(more, 1), with(most, 1));
+            assert_eq!(with(more, 1).step_between(with(0, 1)), Some(Why::AsPathLength));
+            assert!(with(more, 1) < Preference::pack([0, 1, 1, 0, 0]));
+        }
+        assert_eq!(with(0, 9), with(0, 3));
+    }
+}

@@ -102,6 +102,21 @@ fn med_is_compared_within_a_neighbour_only() {
 }
 
 #[test]
+fn external_paths_share_when_their_as_paths_are_equal_and_as_many_as_may() {
+    let (mut a, mut b, mut c) = (path(&[1, 2]), path(&[1, 2]), path(&[1, 3]));
+    (a.id, b.id, c.id) = (3, 2, 1);
+    let used = |max_paths, relax| {
+        run_with(&[a.clone(), b.clone(), c.clone()], Multipath { max_paths, relax }).used
+    };
+    assert_eq!(used(1, true), [2]);
+    assert_eq!(used(2, true), [2, 1]);
+    assert_eq!(used(3, true), [2, 1, 0]);
+    assert_eq!(used(3, false), [2]);
+    let alike = run_with(&[a.clone(), b.clone()], Multipath { max_paths: 2, relax: false });
+    assert_eq!(alike.used, [1, 0]);
+}
+
+#[test]
 fn equal_cost_paths_share_the_load() {
     let (mut a, mut b) = (path(&[1]), path(&[2]));
     a.id = 2;

@@ -89,3 +89,27 @@ impl Holds {
 pub(super) fn sets(path: &Path) -> impl Iterator<Item = AttrId> {
     [Some(path.received), path.accepted().ok()].into_iter().flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{attr::PathAttributes, rib::PeerId};
+
+    #[test]
+    fn a_set_lives_until_the_slot_of_its_last_path_is_decided_about() {
+        let (mut interner, mut holds) = (Interner::default(), Holds::default());
+        let set = interner.intern(&PathAttributes::default());
+        let path = Path::new(PeerId(1).into(), set, Ok(set.into()));
+        holds.begin(&path);
+        assert_eq!(holds.settle(0, &mut interner), []);
+        holds.end(&path, 3);
+        assert_eq!(holds.settle(2, &mut interner), []);
+        assert!(interner.get(set).is_some());
+        assert_eq!(holds.settle(3, &mut interner), [set]);
+        // The same number for another set, which no path ever has.
+        let other = PathAttributes { med: Some(1), ..PathAttributes::default() };
+        assert_eq!(interner.intern(&other), set);
+        assert_eq!(holds.settle(3, &mut interner), [set]);
+        assert_eq!(interner.len(), 0);
+    }
+}

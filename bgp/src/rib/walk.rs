@@ -394,6 +394,31 @@ mod tests {
         rib.release(&due);
     }
 
+    #[test]
+    fn a_list_of_slots_does_not_grow_with_what_comes_and_goes() {
+        let mut rib = Rib::new(Multipath { max_paths: 1, relax: false });
+        let mut interner = Interner::default();
+        let set = interner.intern(&PathAttributes::default());
+        let source = PeerId(1);
+        let address = IpAddr::from(Ipv4Addr::from(1));
+        let origination = Origination { peer_type: None, router_id: RouterId(1), address };
+        rib.set_source(source, Source { origination, interface: None });
+        for _ in 0..5000 {
+            rib.insert(prefix(0), Path::new(source.into(), set, Ok(set.into())));
+            while rib.is_walking() {
+                assert!(rib.walk_on(100).is_none());
+            }
+            rib.remove(&prefix(0), source.into());
+            let due = rib.take_dirty(usize::MAX, &interner);
+            for id in &due {
+                rib.update(*id, &interner);
+            }
+            rib.release(&due);
+        }
+        let listed = rib.sources.listed(source).len();
+        assert!(listed <= 1100, "{listed}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
 

@@ -127,3 +127,21 @@ impl Ways {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_way_that_nobody_goes_is_used_again() {
+        let mut ways = Ways::default();
+        let first = ways.intern(Some(Way::blackhole(PeerId(1))));
+        ways.begin_use(first);
+        ways.begin_use(first);
+        assert!(!ways.end_use(first));
+        assert!(ways.is_blackhole(first));
+        assert!(ways.end_use(first));
+        assert!(!ways.is_blackhole(first));
+        assert_eq!(ways.intern(Some(Way::blackhole(PeerId(2)))), first);
+    }
+}
