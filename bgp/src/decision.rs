@@ -16,8 +16,7 @@ use crate::{
     types::{Asn, PeerType, RouterId},
 };
 
-/// The step that decided.
-/// In the order in which they are taken.
+/// The step that decided; steps are in the order in which they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
     /// There is no other usable path.
