@@ -58,6 +58,9 @@ pub(super) fn local() -> LocalNetworks {
     }
 }
 
+/// When to listen again after an error.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What is to be watched besides.
 #[derive(Debug)]
 pub(super) enum Ask {
@@ -71,12 +74,17 @@ pub(super) enum Ask {
 pub(super) async fn run(
     handle: watch::Receiver<Option<Handle>>,
     seen: mpsc::Sender<Seen>,
-    asks: mpsc::UnboundedReceiver<Ask>,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
 ) {
-    if let Err(error) = listen(&handle, &seen, asks).await {
-        tracing::error!(%error, "cannot listen to link events; BGP notices dead links by its hold timer only");
+    let mut resolver = Resolver::new([PROTOCOL_BGP]);
+    while !seen.is_closed() {
+        if let Err(error) = listen(&handle, &seen, &mut asks, &mut resolver).await {
+            tracing::error!(%error, "cannot listen to the kernel's events; until that works BGP notices dead links and lost next hops late");
+        }
+        // Whatever happened meanwhile was missed.
+        resolver.observe(&Event::Overrun);
+        tokio::time::sleep(RETRY).await;
     }
-    std::future::pending().await
 }
 
 #[expect(
@@ -86,20 +94,24 @@ pub(super) async fn run(
 async fn listen(
     handle: &watch::Receiver<Option<Handle>>,
     seen: &mpsc::Sender<Seen>,
-    mut asks: mpsc::UnboundedReceiver<Ask>,
+    asks: &mut mpsc::UnboundedReceiver<Ask>,
+    resolver: &mut Resolver,
 ) -> anyhow::Result<()> {
     let netlink = Netlink::open()?;
-    let mut resolver = Resolver::new([PROTOCOL_BGP]);
     let mut monitor = Monitor::open()?;
     let socket = AsyncFd::with_interest(monitor.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
     let mut addresses = Addresses::new();
     refresh(&mut addresses)?;
+    // What there was no word of, before the first event and after an error.
+    tell_networks(handle);
+    seen.send(Seen::Links(networks(&addresses))).await?;
+    resolve(resolver, &netlink, handle)?;
     loop {
         let mut ready = tokio::select! {
             ready = socket.readable() => ready?,
             Some(ask) = asks.recv() => {
-                note(ask, &mut resolver);
-                resolve(&mut resolver, &netlink, handle)?;
+                note(ask, resolver);
+                resolve(resolver, &netlink, handle)?;
                 continue;
             }
         };
@@ -116,9 +128,7 @@ async fn listen(
                     }
                 }
                 Event::AddressAdded(_) | Event::AddressRemoved(_) | Event::Overrun => {
-                    if let Some(handle) = handle.borrow().as_ref() {
-                        let _ = handle.networks(local());
-                    }
+                    tell_networks(handle);
                     let before = networks(&addresses);
                     refresh(&mut addresses)?;
                     let after = networks(&addresses);
@@ -133,7 +143,14 @@ async fn listen(
             }
         }
         ready.clear_ready();
-        resolve(&mut resolver, &netlink, handle)?;
+        resolve(resolver, &netlink, handle)?;
+    }
+}
+
+fn tell_networks(handle: &watch::Receiver<Option<Handle>>) {
+    if let Some(handle) = handle.borrow().as_ref() {
+        // A stopped speaker needs to know nothing.
+        let _ = handle.networks(local());
     }
 }
 
