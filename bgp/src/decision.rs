@@ -169,12 +169,13 @@ fn compare(steps: &[Step], a: &Candidate<'_>, b: &Candidate<'_>) -> Option<(Why,
     compared.into_iter().find(|(_, order)| order.is_ne())
 }
 
+fn order(steps: &[Step], a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
+    compare(steps, a, b).map_or(Ordering::Equal, |(_, order)| order)
+}
+
 /// Keeps the paths that come first in the order of these steps.
 fn keep_first(left: &mut Vec<Candidate<'_>>, lost: &mut Vec<(usize, Why)>, steps: &[Step]) {
-    let order = |a: &&Candidate<'_>, b: &&Candidate<'_>| {
-        compare(steps, a, b).map_or(Ordering::Equal, |(_, order)| order)
-    };
-    let Some(first) = left.iter().min_by(order).copied() else { return };
+    let Some(first) = left.iter().min_by(|a, b| order(steps, a, b)).copied() else { return };
     eliminate(left, lost, |path| compare(steps, path, &first).map(|(step, _)| step));
 }
 
@@ -215,7 +216,7 @@ fn share(best: &Candidate<'_>, mut others: Vec<Candidate<'_>>, multipath: Multip
         let as_path = best.attributes.attributes().as_path;
         others.retain(|path| path.attributes.attributes().as_path == as_path);
     }
-    others.sort_by(|a, b| compare(&TIE_BREAKS, a, b).map_or(Ordering::Equal, |(_, order)| order));
+    others.sort_by(|a, b| order(&TIE_BREAKS, a, b));
     let others = others.iter().map(|path| path.index);
     std::iter::once(best.index).chain(others).take(multipath.max_paths.max(1)).collect()
 }

@@ -323,11 +323,7 @@ impl Rib {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(removed) = slot.remove(key) else { return };
         let prefix = slot.prefix;
-        if !slot.is_dirty() {
-            slot.set_dirty(true);
-            self.dirty.push_back(id);
-            self.marked = self.marked.saturating_add(1);
-        }
+        self.mark(id);
         self.tally(prefix.family(), &removed, false);
         self.holds.end(&removed, self.marked);
         self.note_path(key, prefix);

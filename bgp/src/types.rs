@@ -6,6 +6,11 @@ use std::{
     str::FromStr,
 };
 
+/// Says whether an address means something on its link only (RFC 4291 §2.5.6).
+pub(crate) const fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
 /// An autonomous system number (RFC 6793).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Asn(pub u32);

@@ -21,7 +21,7 @@ use crate::{
     attr::{AttrSet, Interner, NextHopId},
     decision::Candidate,
     speaker::{FibNextHop, ResolvingRoute},
-    types::Prefix,
+    types::{Prefix, is_link_local},
 };
 
 /// How long an answer is waited for; then the next hop counts as reached, as it would if nobody could be asked.
@@ -195,11 +195,6 @@ impl Hop {
     const fn is_waiting(&self) -> bool {
         matches!(self.answer, Answer::None(_))
     }
-}
-
-/// Says whether an address means something on its link only: nobody has to be asked about it.
-const fn is_link_local(address: &IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 impl Rib {

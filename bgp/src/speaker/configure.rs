@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    InterfaceDown, Output, Shutdown, Speaker, close::Loss, connect::is_link_local, peer::Peer,
-};
+use super::{InterfaceDown, Output, Shutdown, Speaker, close::Loss, peer::Peer};
 use crate::{
     config::{PeerConfig, SpeakerConfig},
     decision::Multipath,
     rib::{PeerId, Retire, Source, Task},
-    types::Families,
+    types::{Families, is_link_local},
     wire::{Cease, Notification},
 };
 

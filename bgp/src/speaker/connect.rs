@@ -9,6 +9,7 @@ use super::{ConnectRequest, ConnectionId, Output, Speaker, close::Loss, peer::Pe
 use crate::{
     rib::PeerId,
     session::{Direction, Session, State},
+    types::is_link_local,
     wire::{Cease, Notification},
 };
 
@@ -188,8 +189,4 @@ impl Speaker {
         let settled = old.established_at.is_some_and(|at| self.now >= at + COLLISION_WINDOW);
         graceful && (settled || restarting.is_some_and(|each| each.restarting))
     }
-}
-
-pub(super) fn is_link_local(address: &IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

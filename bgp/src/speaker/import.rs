@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use super::{ConnectionId, Speaker, connect::is_link_local};
+use super::{ConnectionId, Speaker};
 use crate::{
     attr::{
         self, AttrId, Community, Context, Decoded, NextHop, PathAttributes, RawKey, Treatment,
@@ -12,7 +12,7 @@ use crate::{
     filter::{Action, AnyCommunity, Operation, Source, Subject, Verdict},
     rib::{Accepted, Path, PathKey, PeerId, Rejection},
     session::Negotiated,
-    types::{Asn, Families, Family, PeerType, Prefix, Role},
+    types::{Asn, Families, Family, PeerType, Prefix, Role, is_link_local},
     wire::{
         Item, Nlri, Notification,
         update::{MP_REACH, MP_UNREACH, Parts, Reach, attributes},

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
-use super::{Speaker, connect::is_link_local};
+use super::Speaker;
 use crate::{
     rib::{PeerId, Task},
-    types::Prefix,
+    types::{Prefix, is_link_local},
 };
 
 /// Addresses of this machine and the networks it shares with others.

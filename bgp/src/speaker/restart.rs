@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Output, Speaker, connect::is_link_local, peer::Peer};
+use super::{Output, Speaker, peer::Peer};
 use crate::{
     config::{Members, SpeakerConfig},
     rib::PeerId,
     session::State,
-    types::Prefix,
+    types::{Prefix, is_link_local},
     update_group::{Table, UpdateGroup},
 };
 

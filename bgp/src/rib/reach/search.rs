@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::{Answer, Hop, Reached, ReachedBy, is_link_local};
+use super::{Answer, Hop, Reached, ReachedBy};
 use crate::{
     attr::{AttrSet, Interner},
     decision::decide,
     rib::{Path, PeerId, Rib, SlotId},
     speaker::{FibNextHop, ResolvingRoute},
-    types::Prefix,
+    types::{Prefix, is_link_local},
 };
 
 /// So many routes of BGP one behind the other are followed.
