@@ -29,6 +29,7 @@ pub mod decision;
 #[cfg(feature = "driver")]
 pub mod driver;
 mod effort;
+mod fib;
 pub mod filter;
 mod index;
 pub mod mrt;
@@ -49,11 +50,11 @@ pub use self::{
     attr::{Community, LargeCommunity, PathAttributes},
     config::{AddPathMode, PeerConfig, PeerGroup, SpeakerConfig},
     decision::Why,
+    fib::{FibNextHop, FibOutcome, FibRoute, FibUpdate, NextHopAnswer, ResolvingRoute},
     session::State,
     speaker::{
-        BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
-        InterfaceDown, LocalNetworks, LocalRoute, NextHopAnswer, Output, PeerAction, PeerEvent,
-        ResolvingRoute, Shutdown, Slice, Speaker,
+        BfdSession, ConnectRequest, ConnectionId, InterfaceDown, LocalNetworks, LocalRoute, Output,
+        PeerAction, PeerEvent, Shutdown, Slice, Speaker,
     },
     types::{Asn, Families, Family, MalformedPrefix, PeerType, Prefix, Role, RouterId},
 };

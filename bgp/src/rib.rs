@@ -34,9 +34,9 @@ pub(crate) use self::{
 use crate::{
     attr::{AttrId, AttrSet, Interner},
     decision::{Candidate, Decision, Multipath, decide},
+    fib::FibRoute,
     index::{Found, Index},
     prefetch::prefetch,
-    speaker::FibRoute,
     types::{Family, Prefix},
     wire::Item,
 };

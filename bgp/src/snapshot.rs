@@ -11,8 +11,8 @@ use crate::{
     PeerEvent,
     attr::PathAttributes,
     decision::Why,
+    fib::FibRoute,
     session::State,
-    speaker::FibRoute,
     types::{Asn, Families, Family, PeerType, Prefix, RouterId},
 };
 

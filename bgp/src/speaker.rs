@@ -40,8 +40,8 @@ use std::{
 pub use self::networks::LocalNetworks;
 pub use self::operate::PeerAction;
 pub use self::output::{
-    BfdSession, ConnectRequest, ConnectionId, FibNextHop, FibOutcome, FibRoute, FibUpdate,
-    InterfaceDown, LocalRoute, NextHopAnswer, Output, PeerEvent, ResolvingRoute, Shutdown, Slice,
+    BfdSession, ConnectRequest, ConnectionId, InterfaceDown, LocalRoute, Output, PeerEvent,
+    Shutdown, Slice,
 };
 use self::{fib::Fib, peer::Peer, restart::Restart, watch::Watcher};
 use crate::{

@@ -147,6 +147,16 @@ impl Resolver {
         self.due.remove(address);
     }
 
+    /// Begins to watch addresses (true), or watches them no more.
+    pub fn follow(&mut self, addresses: impl IntoIterator<Item = (IpAddr, bool)>) {
+        for (address, follow) in addresses {
+            match follow {
+                true => self.watch(address),
+                false => self.forget(&address),
+            }
+        }
+    }
+
     /// Says whether [`Resolver::answers`] has something to ask.
     pub fn is_due(&self) -> bool {
         !self.due.is_empty()

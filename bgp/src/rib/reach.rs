@@ -20,7 +20,7 @@ use super::{Path, PeerId, Rib, SlotId, Source};
 use crate::{
     attr::{AttrSet, Interner, NextHopId},
     decision::Candidate,
-    speaker::{FibNextHop, ResolvingRoute},
+    fib::{FibNextHop, ResolvingRoute},
     types::{Prefix, is_link_local},
 };
 

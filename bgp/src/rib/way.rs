@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use hashbrown::HashMap;
 
 use super::PeerId;
-use crate::speaker::{FibNextHop, FibRoute};
+use crate::fib::{FibNextHop, FibRoute};
 
 /// Number of a way; used again once no prefix goes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,10 +2,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
-use super::{FibRoute, Speaker};
+use super::Speaker;
 use crate::{
     attr::{Community, DEFAULT_LOCAL_PREF, PathAttributes},
     decision::{Candidate, Multipath, Why, decide},
+    fib::FibRoute,
     filter::{Action, Source, Subject},
     rib::{Entry, Path, PeerId, SlotId},
     session::State,

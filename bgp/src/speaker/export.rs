@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use bytes::Bytes;
 
-use super::{ConnectionId, FibUpdate, Output, Slice, Speaker};
+use super::{ConnectionId, Output, Slice, Speaker};
 use crate::{
+    fib::FibUpdate,
     rib::{PeerId, SlotId},
     types::{Families, Family},
     update_group::{Changes, GroupKey, Heritage, Table, UpdateGroup},

@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, time::Instant};
 
 use hashbrown::HashSet;
 
-use super::{FibOutcome, FibRoute, FibUpdate, Speaker};
-use crate::{rib::PeerId, snapshot::FibState, types::Prefix};
+use super::Speaker;
+use crate::{
+    fib::{FibOutcome, FibRoute, FibUpdate},
+    rib::PeerId,
+    snapshot::FibState,
+    types::Prefix,
+};
 
 /// Answers that are due, and those that were bad. A route that is in neither list is in the kernel.
 #[derive(Debug, Default)]

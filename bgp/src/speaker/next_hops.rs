@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{NextHopAnswer, Output, Speaker};
-use crate::rib::HopChange;
+use super::{Output, Speaker};
+use crate::{fib::NextHopAnswer, rib::HopChange};
 
 impl Speaker {
     /// Asks about next hops that came, and no more about those that went.

@@ -7,9 +7,8 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use bgp::{
-    FibNextHop, InterfaceDown, LocalNetworks, NextHopAnswer, Prefix, ResolvingRoute, driver::Handle,
-};
+use bgp::{InterfaceDown, LocalNetworks, NextHopAnswer, Prefix, ResolvingRoute, driver::Handle};
+use felix::driver::METRIC;
 use ipnet::IpNet;
 use kernel::{Event, Monitor, Netlink, Resolver, resolver::Verdict, route::PROTOCOL_BGP};
 use tokio::{
@@ -156,14 +155,7 @@ fn tell_networks(handle: &watch::Receiver<Option<Handle>>) {
 
 fn note(ask: Ask, resolver: &mut Resolver) {
     match ask {
-        Ask::NextHops(next_hops) => {
-            for (address, follow) in next_hops {
-                match follow {
-                    true => resolver.watch(address),
-                    false => resolver.forget(&address),
-                }
-            }
-        }
+        Ask::NextHops(next_hops) => resolver.follow(next_hops),
         Ask::Gateways(prefixes) => resolver.count_also(prefixes),
     }
 }
@@ -187,18 +179,11 @@ fn resolve(
 }
 
 fn answer(address: IpAddr, verdict: Verdict) -> NextHopAnswer {
-    let route = verdict.map_err(|why| why.to_string()).and_then(|resolution| {
-        let (network, length) = (resolution.prefix.addr(), resolution.prefix.prefix_len());
-        let via = resolution.routers(address).into_iter().map(|(address, interface)| FibNextHop {
-            address,
-            interface: interface.map(str::to_owned),
-        });
-        Ok(ResolvingRoute {
-            prefix: Prefix::new(network, length).map_err(|error| error.to_string())?,
-            metric: if resolution.is_connected() { 0 } else { resolution.priority },
-            yields: resolution.priority > felix::driver::METRIC,
-            via: via.collect(),
-        })
+    let route = verdict.map_err(|why| why.to_string()).and_then(|found| {
+        let prefix = Prefix::new(found.prefix.addr(), found.prefix.prefix_len());
+        let prefix = prefix.map_err(|error| error.to_string())?;
+        let (is_connected, routers) = (found.is_connected(), found.routers(address));
+        Ok(ResolvingRoute::new(prefix, is_connected, found.priority, METRIC, routers))
     });
     NextHopAnswer { address, route }
 }

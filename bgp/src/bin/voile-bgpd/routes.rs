@@ -95,12 +95,7 @@ impl Routes {
     /// Writes a batch of the speaker's, and tells it what became of it. Routes of a former run stay until
     /// [`Routes::sweep`].
     pub(crate) fn apply(&mut self, batch: FibBatch, speaker: &Handle) -> kernel::Result<()> {
-        for (next_hop, follow) in batch.next_hops {
-            match follow {
-                true => self.resolver.watch(next_hop),
-                false => self.resolver.forget(&next_hop),
-            }
-        }
+        self.resolver.follow(batch.next_hops);
         self.resolve(speaker)?;
         if !self.install {
             return Ok(());
@@ -229,17 +224,10 @@ fn outcomes(told: Vec<Prefix>, report: &Report) -> Vec<FibOutcome> {
 
 /// What the speaker is told of a next hop; its own routes have this metric.
 fn answer(address: IpAddr, verdict: Verdict, metric: u32) -> NextHopAnswer {
-    let route = verdict.map_err(|why| why.to_string()).and_then(|resolution| {
-        let via = resolution.routers(address).into_iter().map(|(address, interface)| FibNextHop {
-            address,
-            interface: interface.map(str::to_owned),
-        });
-        Ok(ResolvingRoute {
-            prefix: prefix(&resolution.prefix).ok_or("its route makes no sense")?,
-            metric: if resolution.is_connected() { 0 } else { resolution.priority },
-            yields: resolution.priority > metric,
-            via: via.collect(),
-        })
+    let route = verdict.map_err(|why| why.to_string()).and_then(|found| {
+        let prefix = prefix(&found.prefix).ok_or("its route makes no sense")?;
+        let (is_connected, routers) = (found.is_connected(), found.routers(address));
+        Ok(ResolvingRoute::new(prefix, is_connected, found.priority, metric, routers))
     });
     NextHopAnswer { address, route }
 }

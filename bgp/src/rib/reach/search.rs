@@ -6,8 +6,8 @@ use super::{Answer, Hop, Reached, ReachedBy};
 use crate::{
     attr::{AttrSet, Interner},
     decision::decide,
+    fib::{FibNextHop, ResolvingRoute},
     rib::{Path, PeerId, Rib, SlotId},
-    speaker::{FibNextHop, ResolvingRoute},
     types::{Prefix, is_link_local},
 };
 
