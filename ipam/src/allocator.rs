@@ -25,19 +25,18 @@ use tokio::{sync::mpsc, sync::oneshot, task::AbortHandle};
 
 use crate::{
     AssignError, AssignRequest, AutoAssign, Clock, Family, MachinePod, affinity, block::Cooldown,
-    pool::Reservations,
+    memory::Frame, pool::Reservations,
 };
+use assign::Line;
+use machine::MachineAsk;
+use watches::Watches;
+use wishes::Wish;
+
 /// What was looked at up to here is told.
 #[cfg(test)]
 pub(crate) fn looks_are_over() {
     watches::looks::are_over();
 }
-
-use crate::memory::Frame;
-use assign::Line;
-use machine::MachineAsk;
-use watches::Watches;
-use wishes::Wish;
 
 /// How the allocator behaves.
 #[derive(Clone, Debug)]

@@ -271,10 +271,9 @@ fn name(view: &BgpView, list: &mut [Peering]) {
             Some(resource) => resource.clone(),
             None => format!("{node}{family}"),
         };
-        if taken.contains(&name) {
+        if !taken.insert(name.clone()) {
             name = format!("{name}@{}", peering.address);
         }
-        taken.insert(name.clone());
         peering.name = name;
     }
     list.sort_by(|a, b| a.name.cmp(&b.name));

@@ -37,7 +37,7 @@ use tokio::{
 
 use self::{links::Ask, passwords::Passwords};
 use crate::{
-    peering::{BgpView, Peering},
+    peering::{BgpView, Peering, Problem},
     report::BgpReport,
     speaker_config::{Spoken, speaker_config},
     tasks::Context,
@@ -96,7 +96,6 @@ pub(crate) fn start<S: Store>(
         felix: context.felix.clone(),
         passwords: Passwords::new(store.clone(), &context.namespace, sender.clone()),
         view: BgpView { links: links::read(), ..BgpView::default() },
-        last: None,
         affinities: BTreeMap::new(),
         announced: BTreeSet::new(),
         synced: 0,
@@ -148,13 +147,11 @@ async fn feed<S: Store, R: Resource>(
     }
 }
 
-/// What the speaker was told last, for the report.
+/// What the speaker was told last: for the report, for questions, and to go on with where something cannot be understood any more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    pub(super) config: Option<SpeakerConfig>,
-    pub(super) origins: BTreeMap<IpAddr, api::PeerOrigin>,
+    pub(super) spoken: Option<Spoken>,
     pub(super) blocks: Vec<String>,
-    pub(super) problems: Vec<String>,
 }
 
 struct Conductor<S> {
@@ -163,8 +160,6 @@ struct Conductor<S> {
     felix: felix::driver::Handle,
     passwords: Passwords<S>,
     view: BgpView,
-    /// What the view said the last time.
-    last: Option<Spoken>,
     affinities: BTreeMap<Key, Arc<BlockAffinity>>,
     announced: BTreeSet<Prefix>,
     synced: usize,
@@ -238,7 +233,7 @@ impl<S: Store> Conductor<S> {
             let routes = self.gateways.changes();
             if !routes.is_empty() {
                 let prefixes = self.gateways.wanted.keys().copied().collect();
-                // The listener ends with an error that it tells.
+                // The listener lives as long as we do.
                 let _ = self.asks.send(Ask::Gateways(prefixes));
                 self.felix.set_fib(routes).await;
             }
@@ -286,46 +281,42 @@ impl<S: Store> Conductor<S> {
 
     /// Starts or reconfigures the speaker.
     fn conduct(&mut self) -> anyhow::Result<()> {
-        let Some(spoken) = speaker_config(&self.view, &self.node_name, self.last.as_ref()) else {
-            return Ok(());
-        };
-        let Spoken { mut config, peerings, problems } = spoken.clone();
-        self.last = Some(spoken);
-        self.gateways.want(&peerings);
+        let spoken =
+            speaker_config(&self.view, &self.node_name, self.told.borrow().spoken.as_ref());
+        let Some(mut spoken) = spoken else { return Ok(()) };
+        self.gateways.want(&spoken.peerings);
+        let config = &mut spoken.config;
         config.collectors.clone_from(&self.collectors);
         config.follow_next_hops = true;
         // As it started, so it stays: peers must hear in every OPEN that forwarding went on (RFC 4724 §3).
         let left = self.left.get_or_init(|| Left::read(&self.gateways.wanted));
         config.restarting = left.is_some();
         config.forwarding_via = left.as_ref().and_then(|left| left.via.clone());
-        let origin = |origin| match origin {
-            crate::peering::Origin::Mesh => api::PeerOrigin::NodeMesh,
-            crate::peering::Origin::Node => api::PeerOrigin::NodePeer,
-            crate::peering::Origin::Global => api::PeerOrigin::GlobalPeer,
-        };
         let blocks = self.blocks();
         self.blocks.send_if_modified(|known| {
             let changed = *known != blocks;
             known.clone_from(&blocks);
             changed
         });
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let known = self.told.borrow().problems.clone();
-        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
-            tracing::warn!(%problem, "BGP configuration");
-        }
-        self.told.send_replace(Told {
-            config: Some(config.clone()),
-            origins: peerings.iter().map(|peer| (peer.address, origin(peer.origin))).collect(),
-            blocks: blocks.iter().map(ToString::to_string).collect(),
-            problems,
-        });
+        self.warn_of(&spoken.problems);
+        let config = spoken.config.clone();
+        let blocks = blocks.iter().map(ToString::to_string).collect();
+        self.told.send_replace(Told { spoken: Some(spoken), blocks });
         let handle = self.handle.borrow().clone();
         match handle {
             Some(handle) => handle.configure(config)?,
             None => self.spawn(config)?,
         }
         Ok(())
+    }
+
+    /// Logs the problems that were none before.
+    fn warn_of(&self, problems: &[Problem]) {
+        let told = self.told.borrow();
+        let known = told.spoken.as_ref().map_or(&[][..], |last| &last.problems);
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!(%problem, "BGP configuration");
+        }
     }
 
     /// Announces exactly the blocks that are ours, and what pods here borrowed.
@@ -449,7 +440,7 @@ async fn carry(
         };
         let Some(batch) = batch else { return };
         if !batch.next_hops.is_empty() {
-            // The listener ends with an error that it tells; next hops count as reachable then.
+            // The listener lives as long as we do.
             let _ = asks.send(Ask::NextHops(batch.next_hops));
         }
         let mut entries = Vec::new();

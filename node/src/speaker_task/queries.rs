@@ -125,7 +125,7 @@ async fn sleep_until(at: Option<Instant>) {
 /// nodes (`reflectors` for `reflectors/n7` and `reflectors/n8`).
 fn sessions(wanted: Option<&str>, told: &Told) -> Result<Vec<String>, String> {
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(Vec::new()) };
-    let known = || told.config.iter().flat_map(|config| &config.peers);
+    let known = || told.spoken.iter().flat_map(|spoken| &spoken.config.peers);
     let exactly = known().filter(|peer| peer.name == wanted || peer.address.to_string() == wanted);
     let exactly: Vec<String> = exactly.map(|peer| peer.name.clone()).collect();
     if !exactly.is_empty() {
@@ -307,6 +307,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::speaker_config::Spoken;
 
     #[test]
     fn a_session_is_named_by_itself_by_its_address_or_by_its_bgppeer() {
@@ -317,7 +318,8 @@ mod tests {
         {
             config.peers.push(PeerConfig::new(name, address.parse().unwrap(), Asn(65001)));
         }
-        let told = Told { config: Some(config), ..Told::default() };
+        let spoken = Spoken { config, peerings: Vec::new(), problems: Vec::new() };
+        let told = Told { spoken: Some(spoken), ..Told::default() };
         let named = |text| sessions(Some(text), &told);
         assert_eq!(named("tor-a").unwrap(), ["tor-a"]);
         assert_eq!(named("10.1.1.1").unwrap(), ["tor-a"]);

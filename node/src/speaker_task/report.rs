@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use api::PeerStatus;
+use api::{PeerOrigin, PeerStatus};
 use bgp::{State, driver::Handle, snapshot::PeerSnapshot};
 use ipam::Clock;
 use tokio::sync::watch;
 
 use super::Told;
-use crate::report::BgpReport;
+use crate::{peering::Origin, report::BgpReport, speaker_config::Spoken};
 
 /// How often the speaker is asked.
 const EVERY: Duration = Duration::from_millis(500);
@@ -30,12 +30,14 @@ pub(super) async fn run(
         let Ok(snapshot) = handle.snapshot(false).await else { break };
         let next = {
             let told = told.borrow();
-            let peers = snapshot.peers.iter().map(|peer| status(peer, &told, &mut since, &clock));
+            let spoken = told.spoken.as_ref();
+            let peers = snapshot.peers.iter().map(|peer| status(peer, spoken, &mut since, &clock));
+            let problems = spoken.iter().flat_map(|spoken| &spoken.problems);
             BgpReport {
                 local_as: snapshot.local_as.0,
                 router_id: snapshot.router_id.to_string(),
                 peers: peers.collect(),
-                problems: told.problems.clone(),
+                problems: problems.map(ToString::to_string).collect(),
                 blocks: told.blocks.clone(),
                 routes: *routes.borrow(),
             }
@@ -54,7 +56,7 @@ pub(super) async fn run(
 
 fn status(
     peer: &PeerSnapshot,
-    told: &Told,
+    spoken: Option<&Spoken>,
     since: &mut BTreeMap<IpAddr, (State, String)>,
     clock: &Clock,
 ) -> PeerStatus {
@@ -66,7 +68,14 @@ fn status(
             text
         }
     };
-    let config = told.config.as_ref();
+    let config = spoken.map(|spoken| &spoken.config);
+    let peerings = spoken.iter().flat_map(|spoken| &spoken.peerings);
+    let origin = peerings.into_iter().find(|known| known.address == peer.address);
+    let origin = origin.map(|known| match known.origin {
+        Origin::Mesh => PeerOrigin::NodeMesh,
+        Origin::Node => PeerOrigin::NodePeer,
+        Origin::Global => PeerOrigin::GlobalPeer,
+    });
     let local_as = config
         .and_then(|config| {
             let mine = config.peers.iter().find(|candidate| candidate.address == peer.address)?;
@@ -80,7 +89,7 @@ fn status(
         address: peer.address.to_string(),
         local_as,
         peer_as: peer.asn.0,
-        peer_type: told.origins.get(&peer.address).copied().unwrap_or_default(),
+        peer_type: origin.unwrap_or_default(),
         state: peer.state.to_string(),
         since: Some(entered),
         last_error: peer.last_error.clone(),
