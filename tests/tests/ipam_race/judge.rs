@@ -125,14 +125,9 @@ pub(crate) fn judge(
     (book, found)
 }
 
-/// What the journal and the datastore know of an address or handle that a violation names, in order.
-pub(crate) fn story(
-    violation: &Violation,
-    journal: &[(u64, Record)],
-    seen: &[Seen],
-) -> Vec<String> {
-    let text = violation.to_string();
-    let named = |word: &str| text.split([' ', ',']).any(|each| each == word);
+/// What the journal and the datastore know of the addresses and handles that a text names, in order.
+pub(crate) fn story(text: &str, journal: &[(u64, Record)], seen: &[Seen]) -> Vec<String> {
+    let named = |word: &str| text.split([' ', ',', '/']).any(|each| each == word);
     let lines = journal.iter().filter(|(_, record)| named(&record.handle));
     let lines = lines.map(|(end, record)| (*end, record.to_string()));
     let changes = seen.iter().filter(|change| named(&change.address.to_string()));
