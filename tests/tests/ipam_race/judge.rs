@@ -125,8 +125,20 @@ pub(crate) fn judge(
     (book, found)
 }
 
-/// What the journal and the datastore know of the addresses and handles that a text names, in order.
-pub(crate) fn story(text: &str, journal: &[(u64, Record)], seen: &[Seen]) -> Vec<String> {
+/// Each of some complaints, with what the journal and the datastore know of the addresses and handles that it names, in order.
+pub(crate) fn stories(
+    complaints: impl IntoIterator<Item: fmt::Display>,
+    journal: &[(u64, Record)],
+    seen: &[Seen],
+) -> Vec<String> {
+    let told = complaints.into_iter().map(|complaint| {
+        let text = complaint.to_string();
+        std::iter::once(text.clone()).chain(story(&text, journal, seen)).collect::<Vec<_>>()
+    });
+    told.map(|lines| lines.join("\n")).collect()
+}
+
+fn story(text: &str, journal: &[(u64, Record)], seen: &[Seen]) -> Vec<String> {
     let named = |word: &str| text.split([' ', ',', '/']).any(|each| each == word);
     let lines = journal.iter().filter(|(_, record)| named(&record.handle));
     let lines = lines.map(|(end, record)| (*end, record.to_string()));

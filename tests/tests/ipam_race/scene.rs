@@ -23,7 +23,7 @@ use voile_tests::{Process, built, wait_for};
 
 use crate::{
     crowd::{self, Crowd, NODES},
-    judge::{Stored, judge, story},
+    judge::{Stored, judge, stories},
     proxy::{Counts, Proxy},
     witness::{Witness, owners},
     worker::{NAMESPACE, Work, is_forgotten},
@@ -105,11 +105,8 @@ pub(crate) fn race(name: &str, start: Start, seed: u64) -> Result<(), String> {
         // What the datastore said of it is a little behind the journal.
         runtime.block_on(tokio::time::sleep(Duration::from_millis(500)));
         let seen = witness.end();
-        let told = crowd.found.iter();
-        let told = told.map(|each| {
-            format!("{each}\n{}", story(&each.to_string(), &crowd.journal, &seen).join("\n"))
-        });
-        panic!("VOILE_SEED={seed}: {}", told.collect::<Vec<_>>().join("\n"));
+        let told = stories(&crowd.found, &crowd.journal, &seen);
+        panic!("VOILE_SEED={seed}: {}", told.join("\n"));
     }
     let operations = crowd.book.operations();
     proxy.behave();
@@ -141,21 +138,13 @@ pub(crate) fn race(name: &str, start: Start, seed: u64) -> Result<(), String> {
         seen.len(),
         crowd.journal.len()
     );
-    let told: Vec<String> = violations
-        .iter()
-        .map(|each| {
-            format!("{each}\n{}", story(&each.to_string(), &crowd.journal, &seen).join("\n"))
-        })
-        .collect();
+    let told = stories(&violations, &crowd.journal, &seen);
     assert!(told.is_empty(), "VOILE_SEED={seed}: {} violations:\n{}", told.len(), told.join("\n"));
-    let stories = unexplained
-        .iter()
-        .map(|line| format!("{line}\n{}", story(line, &crowd.journal, &seen).join("\n")));
-    let stories: Vec<String> = stories.collect();
+    let told = stories(&unexplained, &crowd.journal, &seen);
     assert!(
-        stories.is_empty(),
+        told.is_empty(),
         "VOILE_SEED={seed}: nodes should have ended this themselves:\n{}",
-        stories.join("\n")
+        told.join("\n")
     );
     assert_eq!(
         checked.text.trim(),
