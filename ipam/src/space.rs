@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use api::IpamBlockSpec;
+use api::IpamBlock;
 use ipnet::IpNet;
+use store::Stored;
 
 use crate::{
     UnixNanos, block, ordinal,
@@ -15,6 +16,8 @@ use crate::{
 /// What the index knows of a block.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Summary {
+    /// Which of the blocks it is that had this place one after the other.
+    pub uid: Option<String>,
     /// Owner, such as `host:node-1`.
     pub affinity: Option<String>,
     /// When the owner claimed it.
@@ -30,8 +33,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(spec: &IpamBlockSpec) -> Self {
+    fn of(block: &IpamBlock) -> Self {
+        let spec = &block.spec;
         Self {
+            uid: block.metadata.uid.clone(),
             affinity: spec.affinity.clone(),
             claimed: spec.affinity_claim_time.as_deref().and_then(UnixNanos::parse_rfc3339),
             sequence: spec.sequence_number,
@@ -44,6 +49,7 @@ impl Summary {
     /// A block that cannot be read: it takes up its space, and nothing can be done with it.
     fn unreadable() -> Self {
         Self {
+            uid: None,
             affinity: Some("unreadable".to_owned()),
             claimed: None,
             sequence: 0,
@@ -51,6 +57,13 @@ impl Summary {
             empty: false,
             cooling: false,
         }
+    }
+
+    /// Returns whether something was seen of a block that a copy of it does not know: a later write, or another block in its place.
+    /// Sequence numbers alone do not tell: the write that made a block may have been on its way for long.
+    #[must_use]
+    pub fn is_news_to(&self, copy: &Stored<IpamBlock>) -> bool {
+        self.uid != copy.metadata.uid || self.sequence > copy.spec.sequence_number
     }
 }
 
@@ -64,10 +77,11 @@ pub struct Space {
 
 impl Space {
     /// Notes a block as it was seen. One that is being deleted counts as absent.
-    pub fn put(&mut self, name: &str, spec: &IpamBlockSpec) {
+    pub fn put(&mut self, block: &IpamBlock) {
+        let name = &block.metadata.name;
         self.remove(name);
-        match block::cidr(spec) {
-            Some(net) if !spec.deleted => self.insert(name, net, Summary::of(spec)),
+        match block::cidr(&block.spec) {
+            Some(net) if !block.spec.deleted => self.insert(name, net, Summary::of(block)),
             Some(_) => {}
             None => self.put_unreadable(name),
         }
@@ -196,7 +210,7 @@ mod tests {
 
     fn put(space: &mut Space, text: &str, owner: Option<&str>) {
         let block = block::empty(&net(text), owner, UnixNanos(7));
-        space.put(&block.metadata.name, &block.spec);
+        space.put(&block);
     }
 
     fn pool(cidr: &str, block_size: u8) -> Pool {

@@ -154,7 +154,7 @@ impl<S: Store> Worker<S> {
         let places = self.line.take_ready(net);
         let part = Frame::enter();
         self.remembers(&part, || format!("begins {net} {places:?}"));
-        let base = match self.block(net).await {
+        let base = match self.usable(net).await {
             Ok(Some(base)) => base,
             Ok(None) => return self.lose(places),
             Err(error) => return self.line.fail_places(&places, &error),
@@ -263,10 +263,10 @@ impl<S: Store> Worker<S> {
         }
         let _silent = Frame::enter();
         // All or none; and nobody waits for an answer that was dropped.
-        for net in got.iter().filter(|_| !delivered) {
-            let address = net.addr();
+        for got in got.iter().filter(|_| !delivered) {
+            let address = got.addr();
             let release = Address { address, handle: Some(handle.clone()), sequence: None };
-            if let Err(error) = self.release_address(&release).await {
+            if let Err(error) = self.release_at(got.trunc(), &release).await {
                 tracing::warn!(%address, %error, "address of a failed request stays until its handle is released");
             }
         }

@@ -135,7 +135,7 @@ impl<S: Store> Worker<S> {
             },
             Err(error) => return Err(error),
         };
-        if block::is_empty(&mine.spec) && self.overlaps(net, mine.spec.sequence_number).await? {
+        if block::is_empty(&mine.spec) && self.overlaps(net, &mine).await? {
             // The claim first: a former life may have confirmed it, or may be about to, and nobody else gets the block while
             // a claim counts. A block that is left without its claim is claimed to the end or given back later.
             delete_as_read(&self.store, &claim).await?;
@@ -181,12 +181,33 @@ impl<S: Store> Worker<S> {
         self.store.update(&mine).await
     }
 
+    /// Returns a block to take addresses from, as [`Worker::block`] does, if it may be used: whoever takes the first address of
+    /// a block must know that it overlaps no other. Its owner may not have found that out yet; and the block that we, or its owner,
+    /// found good may have made room for another.
+    pub(super) async fn usable(
+        &mut self,
+        net: IpNet,
+    ) -> Result<Option<Stored<IpamBlock>>, StoreError> {
+        let mut known = self.block(net).await?;
+        let is_shown = |space: &Space| known.as_ref().is_none_or(|copy| shows(space, &net, copy));
+        let is_used = known.as_ref().is_some_and(|copy| !block::is_empty(&copy.spec));
+        if !is_used && !self.watches.space(is_shown) {
+            // The watch is behind, or the copy is.
+            known = self.load_patiently(net).await?;
+        }
+        let Some(stored) = known else { return Ok(None) };
+        if block::is_empty(&stored.spec) && self.overlaps(net, &stored).await? {
+            return Ok(None);
+        }
+        Ok(Some(stored))
+    }
+
     /// Returns whether a new block overlaps another. Two nodes may create overlapping blocks of different sizes at once.
-    /// Changes of a kind are seen in order: when our watch shows our own block, it has shown every block that was created
-    /// before. So of two such blocks the later one's owner sees the other, and steps back; and nobody takes an address out of
-    /// a block before having seen it.
-    async fn overlaps(&self, net: IpNet, sequence: u64) -> Result<bool, StoreError> {
-        let shown = |space: &Space| space.get(&net).is_some_and(|seen| seen.sequence >= sequence);
+    /// Changes of a kind are seen in order: when our watch shows this block, and no other that had its place before, it has shown
+    /// every block that was created before. So of two such blocks the later one's owner sees the other, and steps back; and
+    /// nobody takes an address out of a block before somebody has seen it so ([`Worker::usable`]).
+    async fn overlaps(&self, net: IpNet, new: &Stored<IpamBlock>) -> Result<bool, StoreError> {
+        let shown = |space: &Space| shows(space, &net, new);
         if self.watches.space_becomes(shown, SHOWN_WITHIN).await {
             return Ok(self.watches.space(|space| space.overlapping(&net)).is_some());
         }
@@ -290,6 +311,10 @@ impl<S: Store> Worker<S> {
         }
         Ok(gone)
     }
+}
+
+fn shows(space: &Space, net: &IpNet, block: &Stored<IpamBlock>) -> bool {
+    space.get(net).is_some_and(|seen| seen.uid == block.metadata.uid)
 }
 
 fn conflict(net: &IpNet) -> StoreError {

@@ -131,7 +131,7 @@ impl<S: Store> Worker<S> {
     async fn add(&mut self, ask: &MachineAsk, want: Want, held: Held) -> Result<(), AssignError> {
         let id = &ask.request.handle;
         let net = self.place(&ask.request, want, &|_: &IpNet| 0).await?;
-        let Some(mut changed) = self.block(net).await? else { return Err(gone(&net).into()) };
+        let Some(mut changed) = self.usable(net).await? else { return Err(gone(&net).into()) };
         let owner = ask.request.owner.attribute(id, self.options.clock.now());
         block::thaw(&mut changed.spec, self.cooldown());
         match want {

@@ -85,19 +85,18 @@ impl<S: Store> Worker<S> {
     /// Returns whether a block of this node has an address left. Our copy decides while it has one; else what was seen of the
     /// block since, and then the block itself: others release addresses too.
     async fn has_room(&mut self, net: IpNet, planned: usize) -> Result<bool, StoreError> {
-        let (seen, overlap) = self
-            .watches
-            .space(|space| (space.get(&net).map(|seen| seen.sequence), space.overlapping(&net)));
+        let mut stored = self.blocks.get(&net).cloned();
+        let (is_news, overlap) = self.watches.space(|space| {
+            let news = |copy| space.get(&net).is_some_and(|seen| seen.is_news_to(copy));
+            (stored.as_ref().is_some_and(news), space.overlapping(&net))
+        });
         if let Some(other) = overlap {
             tracing::warn!(block = %net, %other, "blocks overlap: nothing is assigned from this one");
             return Ok(false);
         }
-        let mut stored = self.blocks.get(&net).cloned();
         // What we are writing ourselves, the watch may show before the answer is here.
         let is_behind = stored.as_ref().is_none_or(|copy| {
-            !self.line.is_writing(&net)
-                && self.room(copy) <= planned
-                && seen.is_some_and(|seen| seen > copy.spec.sequence_number)
+            is_news && !self.line.is_writing(&net) && self.room(copy) <= planned
         });
         if is_behind {
             stored = self.load_patiently(net).await?;

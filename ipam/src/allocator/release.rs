@@ -104,11 +104,10 @@ impl<S: Store> Worker<S> {
         let (part, own) = (Frame::enter(), self.own_blocks());
         for net in own.iter().copied() {
             self.remembers(&part, || format!("reads {net} of {own:?}"));
-            let copy = self.blocks.get(&net).map(|copy| copy.spec.sequence_number);
+            let copy = self.blocks.get(&net);
             let is_behind = self.watches.space(|space| {
-                space
-                    .get(&net)
-                    .is_some_and(|seen| !seen.empty && copy.is_none_or(|copy| copy < seen.sequence))
+                let used = space.get(&net).filter(|seen| !seen.empty);
+                used.is_some_and(|seen| copy.is_none_or(|copy| seen.is_news_to(copy)))
             });
             if is_behind {
                 self.load_patiently(net).await?;
@@ -122,22 +121,37 @@ impl<S: Store> Worker<S> {
         release: &Address,
     ) -> Result<Released, AssignError> {
         let _silent = Frame::enter();
-        let address = release.address;
-        let known = self.blocks.keys().find(|net| net.contains(&address)).copied();
-        let known = known.or_else(|| self.watches.space(|space| space.of_address(address)));
-        let net = match known {
-            Some(net) => Some(net),
-            // The watch may be behind.
-            None => {
-                let listing = self.store.list::<IpamBlock>(&ListOptions::consistent()).await?;
-                let nets = listing.items.iter().filter_map(|one| block::cidr(&one.spec));
-                nets.into_iter().find(|net| net.contains(&address))
+        let holds = |net: &IpNet| net.contains(&release.address);
+        let mut nets: BTreeSet<IpNet> =
+            self.blocks.keys().filter(|net| holds(net)).copied().collect();
+        nets.extend(self.watches.space(|space| space.of_address(release.address)));
+        for net in &nets {
+            let released = self.release_at(*net, release).await?;
+            if !released.is_empty() {
+                return Ok(released);
             }
-        };
-        let Some(net) = net else { return Ok(Vec::new()) };
+        }
+        // Copies and watch may be behind, and blocks of other sizes may have been there before.
+        let listing = self.store.list::<IpamBlock>(&ListOptions::consistent()).await?;
+        let others = listing.items.iter().filter_map(|one| block::cidr(&one.spec));
+        for net in others.filter(|net| holds(net) && !nets.contains(net)) {
+            let released = self.release_at(net, release).await?;
+            if !released.is_empty() {
+                return Ok(released);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Releases an address that would be in this block.
+    pub(super) async fn release_at(
+        &mut self,
+        net: IpNet,
+        release: &Address,
+    ) -> Result<Released, AssignError> {
         let meant = |one: IpAddr, owner: &AllocationAttribute, sequence: Option<u64>| {
             let handle = release.handle.as_deref();
-            one == address
+            one == release.address
                 && handle.is_none_or(|handle| owner.handle_id.as_deref() == Some(handle))
                 && (release.sequence.is_none() || release.sequence == sequence)
         };

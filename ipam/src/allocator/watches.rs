@@ -151,7 +151,7 @@ async fn run(store: impl Store, space: Arc<RwLock<Space>>, told: watch::Sender<u
         {
             let mut space = space.write().unwrap_or_else(PoisonError::into_inner);
             match change {
-                Change::Applied(block) => space.put(&block.metadata.name, &block.spec),
+                Change::Applied(block) => space.put(&block),
                 Change::Deleted(key, _) => space.remove(&key.name),
                 Change::Synced => synced = true,
                 Change::Malformed { key, message } => {

@@ -83,7 +83,7 @@ impl Pass<'_> {
     fn misfits(&mut self, blocks: &BTreeMap<IpNet, &IpamBlock>, plan: &mut ReleasePlan) {
         let mut space = Space::default();
         for one in blocks.values() {
-            space.put(&one.metadata.name, &one.spec);
+            space.put(one);
         }
         for (net, one) in blocks.iter().filter(|(_, one)| block::is_empty(&one.spec)) {
             let ownerless = one.spec.affinity.is_none();

@@ -122,7 +122,7 @@ async fn pools<S: Store>(
     let reserved = Reservations::read(reserved.items.iter().map(|stored| &**stored));
     let mut space = Space::default();
     for block in &inventory.blocks {
-        space.put(&block.object.metadata.name, &block.object.spec);
+        space.put(&block.object);
     }
     let asker = Asker {
         node_labels,

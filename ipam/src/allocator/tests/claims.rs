@@ -93,6 +93,16 @@ async fn two_nodes_that_claim_overlapping_blocks_at_once_do_not_both_get_them() 
     assert!(both_lost < 60, "somebody wins at times");
 }
 
+/// Deletes the pool and makes it with blocks of another size.
+async fn make_anew(store: &MemoryStore, cidr: &str, size: u8) {
+    let key = Key::cluster("pool");
+    store.delete::<IpPool>(&key, &DeletePreconditions::default()).await.unwrap();
+    let spec =
+        IpPoolSpec { cidr: cidr.to_owned(), block_size: Some(size), ..IpPoolSpec::default() };
+    store.create(&IpPool::new("pool", spec)).await.unwrap();
+    settle().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pool_with_another_block_size_over_living_blocks_overlaps_nothing() {
     let store = cluster("10.0.0.0/24", 26, &["n1", "n2", "n3"]).await;
@@ -102,15 +112,7 @@ async fn a_pool_with_another_block_size_over_living_blocks_overlaps_nothing() {
     }
     // The pool is deleted and comes back with smaller blocks, then with larger ones.
     for (round, size) in [(0, 29), (1, 25)] {
-        let key = Key::cluster("pool");
-        store.delete::<IpPool>(&key, &DeletePreconditions::default()).await.unwrap();
-        let spec = IpPoolSpec {
-            cidr: "10.0.0.0/24".to_owned(),
-            block_size: Some(size),
-            ..IpPoolSpec::default()
-        };
-        store.create(&IpPool::new("pool", spec)).await.unwrap();
-        settle().await;
+        make_anew(&store, "10.0.0.0/24", size).await;
         let third = allocator(&store, "n3");
         for number in 0..4 {
             let handle = format!("n3-{round}-{number}");
@@ -120,6 +122,24 @@ async fn a_pool_with_another_block_size_over_living_blocks_overlaps_nothing() {
         assert_eq!(findings(&store).await, [""; 0], "block size {size}");
     }
     assert!(all::<IpamBlock>(&store).await.len() > 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_is_released_where_a_block_of_another_size_was_before() {
+    let store = cluster("10.0.0.0/30", 30, &["n1", "n2"]).await;
+    let (one, two) = (allocator(&store, "n1"), allocator(&store, "n2"));
+    let large = one.ensure_block(Family::V4).await.unwrap();
+    // Who borrowed has a copy of the block still.
+    two.auto_assign(request("n2", "a")).await.unwrap();
+    one.release_by_handle("a").await.unwrap();
+    one.release_affinity(large).await.unwrap();
+    make_anew(&store, "10.0.0.0/30", 31).await;
+    let got = one.auto_assign(request("n1", "b")).await.unwrap();
+    settle().await;
+    let address = got[0].addr();
+    assert_eq!(two.release_ip(address, Some("b"), None).await.unwrap(), [address]);
+    settle().await;
+    assert_eq!(findings(&store).await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,11 +109,15 @@ scenarios! {
     a_block_is_given_up_borrowed_from_and_collected: GIVE_UP;
     an_old_block_is_reclaimed_by_two_while_its_owner_uses_it: RECLAIM_FAULT;
     // Longer programs, without a fault.
+    two_daemons_of_one_node_claim_where_another_claims: OVERLAP_TWINS;
+    a_block_comes_again_where_another_is_claimed: OVERLAP_AGAIN;
     a_block_is_taken_over_and_its_owner_comes_again: TAKE_OVER;
     an_old_block_is_reclaimed_and_used_by_two_and_its_owner: RECLAIM;
 }
 
 lagging! {
+    an_address_is_wanted_where_blocks_of_two_sizes_are_claimed: OVERLAP_CERTAIN;
+    a_block_comes_late_where_another_is_claimed: OVERLAP_PAIR;
     a_pair_claims_on_an_old_view: PAIR;
     a_pair_releases_on_an_old_view: PAIR_RELEASES;
     an_old_block_is_reclaimed_on_an_old_view: RECLAIM_PAIR;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::{IpamBlock, cidr_name};
+use api::IpamBlock;
 use serde_json::Value;
 
 use super::super::super::watches::looks::{self, Looks};
@@ -54,8 +54,8 @@ pub(super) struct Watched<'w> {
 struct View {
     blocks: Vec<(KeyId, ObjectId, Revision)>,
     claims: Vec<(KeyId, ObjectId, Revision)>,
-    /// Equal for blocks whose summaries are equal: an allocator keeps no more of them.
-    summaries: Vec<(KeyId, u32)>,
+    /// Equal for blocks whose summaries are equal, and which births they are of: an allocator keeps no more of them.
+    summaries: Vec<(KeyId, u32, u16)>,
 }
 
 /// An answer that was given before.
@@ -388,7 +388,7 @@ impl<'s> Actors<'s> {
         for (key, object, revision) in watched.blocks.objects() {
             if self.dictionary.name(key).0 == Kind::Block {
                 blocks.push((key, object, revision));
-                summaries.push((key, self.summary(object)));
+                summaries.push((key, self.summary(object), revision.1));
             }
         }
         let own = watched.claims.objects().filter(|(key, ..)| self.owns(seat, *key));
@@ -408,10 +408,10 @@ impl<'s> Actors<'s> {
             return *known;
         }
         let content = self.dictionary.content(object);
-        let spec = serde_json::from_value::<IpamBlock>((**content).clone()).unwrap().spec;
+        let one = serde_json::from_value::<IpamBlock>((**content).clone()).unwrap();
         let mut space = Space::default();
-        let net = block::cidr(&spec).unwrap();
-        space.put(&cidr_name(&net), &spec);
+        let net = block::cidr(&one.spec).unwrap();
+        space.put(&one);
         let next = u32::try_from(self.summary_ids.len()).unwrap();
         let id = *self.summary_ids.entry(format!("{:?}", space.get(&net))).or_insert(next);
         self.summaries.insert(object, id);

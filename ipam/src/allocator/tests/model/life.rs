@@ -211,10 +211,16 @@ impl Life {
 
     async fn act(&self, ipam: &Allocator<Gate>, op: Op) {
         match op {
-            Op::Assign(handle) | Op::AssignBoth(handle) => {
+            Op::Assign(handle) | Op::AssignBoth(handle) | Op::AssignAt(handle, _) => {
                 self.facts().unsure = Some(handle);
-                let both = matches!(op, Op::AssignBoth(_));
-                match ipam.auto_assign(request(self.node, handle, both)).await {
+                let asked = request(self.node, handle, matches!(op, Op::AssignBoth(_)));
+                let result = match op {
+                    Op::AssignAt(_, address) => {
+                        ipam.assign_ip(asked, vec![address.parse().unwrap()]).await
+                    }
+                    _ => ipam.auto_assign(asked).await,
+                };
+                match result {
                     Ok(got) => {
                         let got = got.iter().map(ipnet::IpNet::addr).collect();
                         self.facts().held.insert(handle, got);

@@ -8,6 +8,8 @@ pub(super) enum Op {
     Assign(&'static str),
     /// An address of each family.
     AssignBoth(&'static str),
+    /// A certain address.
+    AssignAt(&'static str, &'static str),
     Release(&'static str),
     /// One of the addresses of a handle.
     ReleaseOne(&'static str),
@@ -27,7 +29,9 @@ impl Op {
 
     pub(super) fn handle(&self) -> Option<&'static str> {
         match self {
-            Self::Assign(handle) | Self::AssignBoth(handle) => Some(handle),
+            Self::Assign(handle) | Self::AssignBoth(handle) | Self::AssignAt(handle, _) => {
+                Some(handle)
+            }
             Self::Release(handle) | Self::ReleaseOne(handle) => Some(handle),
             _ => None,
         }
@@ -299,4 +303,53 @@ pub(super) const TWINS_COLLECT: Scenario = Scenario {
     gone: &["old"],
     tries: 1,
     ..TWINS
+};
+
+/// Blocks of two sizes are claimed at once, and a third node wants an address where they overlap.
+pub(super) const OVERLAP_CERTAIN: Scenario = Scenario {
+    name: "overlap, and a certain address",
+    pools: &[("10.0.0.0/30", 31), ("10.0.0.0/30", 30)],
+    programs: &[
+        ("n1", &[Op::Claim("10.0.0.0/30"), Op::AssignAt("a", "10.0.0.2")]),
+        ("n2", &[Op::Claim("10.0.0.2/31")]),
+        ("n3", &[Op::AssignAt("c", "10.0.0.2")]),
+    ],
+    tries: 0,
+    ..PLAIN
+};
+
+/// Two daemons of a node claim a block, and another node a larger one.
+pub(super) const OVERLAP_TWINS: Scenario = Scenario {
+    name: "overlap, and two daemons of a node",
+    programs: &[
+        ("n1", &[Op::Claim("10.0.0.0/30"), Op::AssignAt("a", "10.0.0.2")]),
+        ("n2", &[Op::Claim("10.0.0.2/31")]),
+        ("n2", &[Op::Assign("b")]),
+    ],
+    faults: 0,
+    ..OVERLAP_CERTAIN
+};
+
+/// A block is given up and made anew, while another is claimed where it was.
+pub(super) const OVERLAP_AGAIN: Scenario = Scenario {
+    name: "overlap, and a block that comes again",
+    before: &[("n2", Op::Claim("10.0.0.2/31"))],
+    programs: &[
+        ("n1", &[Op::Claim("10.0.0.0/30"), Op::AssignAt("a", "10.0.0.2")]),
+        ("n2", &[Op::GiveUp("10.0.0.2/31"), Op::Claim("10.0.0.2/31")]),
+        ("n3", &[Op::AssignAt("c", "10.0.0.2")]),
+    ],
+    faults: 0,
+    ..OVERLAP_CERTAIN
+};
+
+/// The write that made a block arrives when the block was there before, and is gone again.
+pub(super) const OVERLAP_PAIR: Scenario = Scenario {
+    name: "overlap, and a block that comes late",
+    programs: &[
+        ("n1", &[Op::Claim("10.0.0.0/30")]),
+        ("n2", &[Op::Claim("10.0.0.2/31"), Op::GiveUp("10.0.0.2/31"), Op::Claim("10.0.0.2/31")]),
+    ],
+    faults: 2,
+    ..OVERLAP_CERTAIN
 };
