@@ -52,7 +52,7 @@ pub(crate) const FEATURES: &[Feature] = &[
     },
     Feature {
         title: "unnumbered peers, found by router advertisements",
-        scenarios: &[scenario("unnumbered", &[FRR], session::unnumbered)],
+        scenarios: &[scenario("unnumbered", &[BIRD, FRR, GOBGP], session::unnumbered)],
     },
     Feature {
         title: "communities: standard, extended, large, both ways",

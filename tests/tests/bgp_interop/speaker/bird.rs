@@ -4,7 +4,7 @@ use std::path::Path;
 
 use voile_tests::{Process, bgp::Lan};
 
-use super::{Over, Router, Speaker, Wish, family};
+use super::{Over, Router, Session, Speaker, Wish, family};
 
 pub(crate) const SPEAKER: Speaker = Speaker {
     name: "BIRD",
@@ -14,6 +14,9 @@ pub(crate) const SPEAKER: Speaker = Speaker {
     llgr_stale: "(65535,6)",
     kernel: Some("bird"),
 };
+
+const RADV: &str =
+    "protocol radv { interface \"eth0\" { max ra interval 4; default lifetime 0; }; }\n";
 
 struct Bird {
     lan: Lan,
@@ -75,12 +78,23 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
         }
         text += "}\n";
     }
+    if wish.over == Over::Interface {
+        text += RADV;
+    }
     for (number, session) in wish.sessions().iter().enumerate() {
+        let Session { local, neighbour, asn, .. } = session;
+        // It finds nobody by itself: it advertises its router, and takes whoever comes on that link.
+        let neighbour = match wish.over {
+            Over::Interface => {
+                format!("neighbor range fe80::/10 as {asn}; interface \"{neighbour}\"")
+            }
+            _ => format!("neighbor {neighbour} as {asn}"),
+        };
         text += &format!(
-            "protocol bgp b{number} {{ local {} as {}; neighbor {} as {}; hold time 9;\n\
+            "protocol bgp b{number} {{ local {local} as {}; {neighbour}; hold time 9;\n\
              connect delay time 1; connect retry time 1; error wait time 1, 2; graceful restart on;\n\
              enable extended messages on;\n",
-            session.local, wish.asn, session.neighbour, session.asn
+            wish.asn
         );
         if let Some(password) = wish.password {
             text += &format!("password \"{password}\";\n");
@@ -108,18 +122,25 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
                 text += &format!(" import limit {limit} action restart;");
             }
             text += if wish.add_path { " add paths on;" } else { "" };
-            text += if wish.over == Over::Ipv6 { " extended next hop on;" } else { "" };
+            let extended = matches!(wish.over, Over::Ipv6 | Over::Interface);
+            text += if extended { " extended next hop on;" } else { "" };
             text += " };\n";
         }
         text += "}\n";
     }
-    let config = lan.file(host, "bird.conf", &text);
+    let process = run(lan, host, &text, if wish.restarted { &["-R"] } else { &[] });
+    Box::new(Bird { lan: lan.clone(), host, process })
+}
+
+/// Advertises a router (RFC 4861 section 4.2) for a speaker that does not itself.
+pub(super) fn advertise(lan: &Lan, host: usize) -> Process {
+    run(lan, host, &format!("router id 10.0.0.{host};\nprotocol device {{}}\n{RADV}"), &[])
+}
+
+fn run(lan: &Lan, host: usize, config: &str, more: &[&str]) -> Process {
+    let config = lan.file(host, "bird.conf", config);
     let socket = lan.folder(host).join("bird.ctl");
     let (config, socket) = (config.to_string_lossy(), socket.to_string_lossy());
-    let mut arguments = vec!["-f", "-c", &*config, "-s", &*socket];
-    if wish.restarted {
-        arguments.push("-R");
-    }
-    let process = lan.spawn(host, Path::new(SPEAKER.program), &arguments);
-    Box::new(Bird { lan: lan.clone(), host, process })
+    let arguments = ["-f", "-c", &*config, "-s", &*socket];
+    lan.spawn(host, Path::new(SPEAKER.program), &[&arguments, more].concat())
 }

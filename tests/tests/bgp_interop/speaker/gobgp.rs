@@ -8,7 +8,7 @@ use voile_tests::{
     wait_for,
 };
 
-use super::{Over, Router, Session, Speaker, Wish, family};
+use super::{Over, Router, Session, Speaker, Wish, bird, family};
 
 pub(crate) const SPEAKER: Speaker = Speaker {
     name: "GoBGP",
@@ -23,6 +23,8 @@ struct Gobgp {
     lan: Lan,
     host: usize,
     process: Process,
+    /// Advertises its router where it runs: it does not itself.
+    _advertiser: Option<Process>,
 }
 
 impl Gobgp {
@@ -65,8 +67,9 @@ impl Router for Gobgp {
 }
 
 fn neighbour(wish: &Wish, session: &Session, reflects: bool) -> String {
+    let by = if wish.over == Over::Interface { "interface" } else { "address" };
     let mut text = format!(
-        "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{}\"\npeer-as = {}\n",
+        "[[neighbors]]\n[neighbors.config]\nneighbor-{by} = \"{}\"\npeer-as = {}\n",
         session.neighbour, session.asn
     );
     if let Some(password) = wish.password {
@@ -108,8 +111,20 @@ fn neighbour(wish: &Wish, session: &Session, reflects: bool) -> String {
     text
 }
 
+/// Lets us find the router. It looks only once, when it starts, who is at the other end of the interface, so that is waited for.
+fn advertise(lan: &Lan, host: usize) -> Process {
+    let process = bird::advertise(lan, host);
+    wait_for("a neighbour on the link", PATIENCE, || {
+        let known = lan.host(host).ask("ip", &["-6", "neighbour", "show", "dev", "eth0"])?;
+        let reached = known.contains("fe80::") && !known.contains("FAILED");
+        if reached { Ok(()) } else { Err(known) }
+    });
+    process
+}
+
 fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
     let host = wish.host;
+    let advertiser = (wish.over == Over::Interface).then(|| advertise(lan, host));
     let mut text = format!("[global.config]\nas = {}\nrouter-id = \"10.0.0.{host}\"\n", wish.asn);
     // To a peer that is no client it reflects without ORIGINATOR_ID and CLUSTER_LIST: all are clients of a reflector.
     let reflects = wish.neighbours.iter().any(|(.., client)| *client);
@@ -123,12 +138,14 @@ fn start(lan: &Lan, wish: &Wish) -> Box<dyn Router> {
         arguments.push("-r");
     }
     let process = lan.spawn(host, Path::new(SPEAKER.program), &arguments);
-    let gobgp = Gobgp { lan: lan.clone(), host, process };
+    let gobgp = Gobgp { lan: lan.clone(), host, process, _advertiser: advertiser };
     wait_for("GoBGP's API", PATIENCE, || gobgp.control(&["global"]));
     for network in wish.networks {
-        let over_ipv6 = wish.over == Over::Ipv6 || family(network) == "ipv6";
-        let net = if over_ipv6 { "fd00::" } else { "10.0.0." };
-        let next_hop = format!("{net}{host}");
+        let next_hop = match (wish.over, family(network)) {
+            (Over::Interface, _) => "::".to_owned(),
+            (Over::Ipv6, _) | (_, "ipv6") => format!("fd00::{host}"),
+            _ => format!("10.0.0.{host}"),
+        };
         let attached = ["nexthop", &next_hop, "community", "65002:100", "rt", "65002:100"];
         let large = ["large-community", "65002:1:2"];
         let _ = gobgp.rib("add", network, &[&attached[..], &large[..]].concat()).unwrap();
