@@ -23,11 +23,12 @@ use crate::{
 pub enum Change<R> {
     /// Created or changed, or seen for the first time.
     Applied(Stored<R>),
-    /// Deleted, with the last state when the server told it (not when a new list shows that it vanished).
+    /// Deleted, with the last state when the server told it and we can read it (not when a new list shows that it vanished).
     Deleted(Key, Option<Stored<R>>),
     /// Everything that existed at the start has been told. Comes once.
     Synced,
-    /// An object that our type cannot read. It counts as absent; a previous state of it was told as deleted.
+    /// An object that our type cannot read. It counts as absent; a previous state of it was told as deleted. Its end is told as
+    /// that of any other.
     Malformed {
         /// Which object.
         key: Key,
@@ -94,6 +95,7 @@ pub fn follow<R: Resource>(
         store,
         options,
         known: BTreeMap::new(),
+        unreadable: BTreeSet::new(),
         ready: VecDeque::new(),
         synced: false,
         phase: Phase::List(None),
@@ -120,6 +122,8 @@ struct Follower<R, S> {
     options: FollowOptions,
     /// What was told, by revision.
     known: BTreeMap<Key, Revision>,
+    /// What was told to be malformed.
+    unreadable: BTreeSet<Key>,
     ready: VecDeque<Change<R>>,
     synced: bool,
     phase: Phase<R>,
@@ -199,6 +203,14 @@ impl<R: Resource, S: Store> Follower<R, S> {
             self.known.remove(&key);
             self.ready.push_back(Change::Deleted(key, None));
         }
+        let unreadable: BTreeSet<Key> =
+            listing.malformed.iter().map(|(key, _)| key.clone()).collect();
+        for key in std::mem::take(&mut self.unreadable) {
+            if !present.contains(&key) && !unreadable.contains(&key) {
+                self.ready.push_back(Change::Deleted(key, None));
+            }
+        }
+        self.unreadable = unreadable;
         for item in listing.items {
             if self.known.get(&item.key()) != Some(&item.revision()) {
                 self.applied(item);
@@ -215,6 +227,7 @@ impl<R: Resource, S: Store> Follower<R, S> {
 
     fn applied(&mut self, object: Stored<R>) {
         self.known.insert(object.key(), object.revision());
+        self.unreadable.remove(&object.key());
         let kept = if self.options.keep_raw { object } else { object.without_raw() };
         self.ready.push_back(Change::Applied(kept));
     }
@@ -235,11 +248,15 @@ impl<R: Resource, S: Store> Follower<R, S> {
                 revision
             }
             WatchEvent::Bookmark(revision) => revision,
-            WatchEvent::Malformed { key, message } => {
-                if self.known.remove(&key).is_some() {
+            WatchEvent::Malformed { key, is_gone, message } => {
+                let was_known = self.known.remove(&key).is_some();
+                if was_known || (is_gone && self.unreadable.remove(&key)) {
                     self.ready.push_back(Change::Deleted(key.clone(), None));
                 }
-                self.ready.push_back(Change::Malformed { key, message });
+                if !is_gone {
+                    self.unreadable.insert(key.clone());
+                    self.ready.push_back(Change::Malformed { key, message });
+                }
                 return None;
             }
         };

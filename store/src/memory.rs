@@ -200,11 +200,13 @@ impl Watcher {
 }
 
 fn event<R: Resource>(change: Change) -> WatchEvent<R> {
+    let is_gone = change.kind == ChangeKind::Deleted;
     match Stored::parse(Arc::clone(&change.object)) {
-        Ok(object) if change.kind == ChangeKind::Deleted => WatchEvent::Deleted(object),
+        Ok(object) if is_gone => WatchEvent::Deleted(object),
         Ok(object) => WatchEvent::Applied(object),
         Err(error) => WatchEvent::Malformed {
             key: stored::raw_key(&change.object),
+            is_gone,
             message: error.to_string(),
         },
     }

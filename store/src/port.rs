@@ -106,6 +106,8 @@ pub enum WatchEvent<R> {
     Malformed {
         /// Which object.
         key: Key,
+        /// Whether it was deleted.
+        is_gone: bool,
         /// Why.
         message: String,
     },

@@ -31,7 +31,7 @@ async fn read<R: Resource>(
                 story.push(format!("-{}", object.meta().name));
             }
             WatchEvent::Bookmark(_) => {}
-            WatchEvent::Malformed { key, message } => panic!("{key}: {message}"),
+            WatchEvent::Malformed { key, message, .. } => panic!("{key}: {message}"),
         }
     }
     (story, revision)

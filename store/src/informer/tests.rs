@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use api::Key;
+use api::{Key, KindInfo, Object, Spec};
 use futures::StreamExt;
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{Cache, Change, FollowOptions, follow};
-use crate::conformance::kinds::{Pool, pool};
+use crate::conformance::kinds::{Pool, PoolSpec, pool};
 use crate::memory::{Faults, MemoryStore};
 use crate::random::Random;
 use crate::{DeletePreconditions, ListOptions, Store};
@@ -59,6 +60,42 @@ async fn after_gone_only_differences_are_told() {
         ]
     "#]]
     .assert_debug_eq(&story);
+}
+
+/// A type that reads no pool of ours.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+struct StrictSpec {
+    cidr: u32,
+}
+
+impl Spec for StrictSpec {
+    const KIND: KindInfo = PoolSpec::KIND;
+    type Status = serde_json::Value;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_object_that_nobody_can_read_is_told() {
+    let store = MemoryStore::new();
+    let mut changes = pin!(follow::<Object<StrictSpec>>(store.clone(), FollowOptions::default()));
+    let mut story = Vec::new();
+    for is_compacted in [false, true] {
+        store.create(&pool("a")).await.unwrap();
+        let told = if is_compacted { 1 } else { 2 };
+        for _ in 0..told {
+            story.push(format!("{:?}", changes.next().await.unwrap()));
+        }
+        store.delete::<Pool>(&Key::cluster("a"), &DeletePreconditions::default()).await.unwrap();
+        if is_compacted {
+            store.compact();
+        }
+        story.push(format!("{:?}", changes.next().await.unwrap()));
+    }
+    expect_test::expect![[r#"
+        Malformed { key: Key { namespace: None, name: "a" }, message: "cannot read IPPool a: invalid type: string \"10.0.0.0/16\", expected u32" }
+        Synced
+        Deleted(Key { namespace: None, name: "a" }, None)
+        Malformed { key: Key { namespace: None, name: "a" }, message: "cannot read IPPool a: invalid type: string \"10.0.0.0/16\", expected u32" }
+        Deleted(Key { namespace: None, name: "a" }, None)"#]].assert_eq(&story.join("\n"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,10 +95,10 @@ fn event<R: Resource>(line: &[u8], target: &Target) -> Result<WatchEvent<R>, Sto
         let revision = line.object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
         return Ok(WatchEvent::Bookmark(Revision::new(revision.unwrap_or_default())));
     }
-    let key = stored::raw_key(&line.object);
+    let (key, is_gone) = (stored::raw_key(&line.object), line.event == "DELETED");
     Ok(match super::parse(line.object) {
-        Ok(object) if line.event == "DELETED" => WatchEvent::Deleted(object),
+        Ok(object) if is_gone => WatchEvent::Deleted(object),
         Ok(object) => WatchEvent::Applied(object),
-        Err(error) => WatchEvent::Malformed { key, message: error.to_string() },
+        Err(error) => WatchEvent::Malformed { key, is_gone, message: error.to_string() },
     })
 }
