@@ -143,7 +143,7 @@ impl<S: Store> Worker<S> {
         Ok(Some((request.handle.clone(), counts.collect())))
     }
 
-    fn count_of(&self, net: IpNet, handle: &str) -> u32 {
+    pub(super) fn count_of(&self, net: IpNet, handle: &str) -> u32 {
         let stored = self.blocks.get(&net);
         let count = stored.map_or(0, |stored| block::of_handle(&stored.spec, handle).len());
         u32::try_from(count).unwrap_or(u32::MAX)
@@ -205,7 +205,7 @@ impl<S: Store> Worker<S> {
     ) {
         let net = written.net;
         self.line.writes(net, 0);
-        let places: Vec<Place> = written.taken.iter().map(|(place, _)| *place).collect();
+        let places = written.places();
         match result {
             Ok(stored) => {
                 match stored {
@@ -222,12 +222,16 @@ impl<S: Store> Worker<S> {
                 self.remembers(&part, || format!("looks after {written:?}, {attempt}"));
                 pause(attempt).await;
                 match self.load_patiently(net).await {
-                    // The answer was lost, the write was not.
-                    Ok(Some(now)) if self.line.holds(&now, &written) => self.line.record(&written),
-                    Ok(Some(_)) if attempt <= self.options.tries => {
-                        self.line.ready_again(net, places)
+                    Ok(Some(now)) => {
+                        // The answer was lost, the write was not; or one before it came late, with some of the addresses.
+                        let (there, missing) = self.line.holds(&now, written);
+                        self.line.record(&there);
+                        match attempt <= self.options.tries {
+                            true => self.line.ready_again(net, missing),
+                            false => self.lose(missing),
+                        }
                     }
-                    Ok(_) => self.lose(places),
+                    Ok(None) => self.lose(places),
                     Err(error) => self.line.fail_places(&places, &error),
                 }
             }

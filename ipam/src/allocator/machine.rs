@@ -3,7 +3,8 @@
 //!
 //! Two nodes may ask for one machine at once. Who adds a block to the handle has read it, and all its blocks, before; the
 //! handle's revision guards that. Who finds a block in the handle that has no address of it writes that block, so that
-//! the other's write, still on its way, fails and begins anew.
+//! the other's write, still on its way, fails and begins anew; then the handle, without that block: to write what is there
+//! already would leave its revision as it is, and guard nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +63,7 @@ impl<S: Store> Worker<S> {
         let owner = ask.request.owner.attribute(id, self.options.clock.now()).secondary;
         let change = if ask.is_target { Change::WillRun(&owner) } else { Change::Runs(&owner) };
         for want in &ask.wants {
-            let held = self.held(id).await?;
+            let held = self.settled(id).await?;
             let family = want.family();
             if held.addresses.iter().any(|one| Family::of(one.addr()) == family) {
                 continue;
@@ -70,21 +71,50 @@ impl<S: Store> Worker<S> {
             if ask.is_target {
                 return Err(AssignError::Machine { handle: id.clone() });
             }
-            self.fence(&held).await?;
             self.add(ask, *want, held).await?;
         }
-        let held = self.held(id).await?;
-        self.fence(&held).await?;
+        let held = self.settled(id).await?;
         for net in held.counts.keys().filter_map(|text| text.parse::<IpNet>().ok()) {
             self.change_owners(net, id, &change).await?;
         }
-        if let Some(mut stored) = held.handle
-            && stored.spec.block != held.counts
-        {
-            stored.spec.block = held.counts;
-            self.store.update(&stored).await?;
-        }
+        self.still_has(ask, &held)?;
         Ok(held.addresses)
+    }
+
+    /// Fails, so that it is tried again, when what was found was released meanwhile: the machine's last pod left, and the machine
+    /// with it.
+    fn still_has(&self, ask: &MachineAsk, held: &Held) -> Result<(), StoreError> {
+        for found in &held.addresses {
+            let net = found.trunc();
+            let copy = self.blocks.get(&net);
+            let here = copy.map(|copy| machine::addresses(&copy.spec, &ask.request.handle));
+            if !here.is_some_and(|here| here.contains(&found.addr())) {
+                return Err(gone(&net));
+            }
+        }
+        let has = |family| held.addresses.iter().any(|one| Family::of(one.addr()) == family);
+        if ask.wants.iter().all(|want| has(want.family())) {
+            return Ok(());
+        }
+        let key = handle::object_name(&ask.request.handle);
+        Err(StoreError::Conflict { kind: "IPAMHandle", key })
+    }
+
+    /// Reads what a handle has, and makes it say just that.
+    async fn settled(&mut self, id: &str) -> Result<Held, StoreError> {
+        let held = self.held(id).await?;
+        let Some(mut stored) = held.handle.clone() else { return Ok(held) };
+        if stored.spec.block == held.counts {
+            return Ok(held);
+        }
+        self.fence(&held).await?;
+        if held.counts.is_empty() {
+            delete_as_read(&self.store, &stored).await?;
+            return Ok(Held { handle: None, empty: BTreeSet::new(), ..held });
+        }
+        stored.spec.block.clone_from(&held.counts);
+        let handle = Some(self.store.update(&stored).await?);
+        Ok(Held { handle, empty: BTreeSet::new(), ..held })
     }
 
     /// Reads what a handle has, IPv4 first. Copies are of no use: other nodes write here.
@@ -223,9 +253,8 @@ impl<S: Store> Worker<S> {
             };
             let freed = self.release_in(net, wanted).await?;
             released.extend(freed.into_iter().map(|(address, _)| address));
-            for outcome in self.write_handles(net, &[(id.to_owned(), 0)]).await {
-                outcome?;
-            }
+            // The machine may be there again, in another pod.
+            self.write_what_is_left(net, id).await?;
         }
         Ok(released)
     }

@@ -158,13 +158,22 @@ impl<S: Store> Worker<S> {
         let freed = self.release_in(net, meant).await?;
         for (_, owner) in &freed {
             let Some(id) = &owner.handle_id else { continue };
-            let left = self.blocks.get(&net).map_or(0, |now| block::of_handle(&now.spec, id).len());
-            let count = (id.clone(), u32::try_from(left).unwrap_or(u32::MAX));
-            for outcome in self.write_handles(net, &[count]).await {
-                outcome?;
-            }
+            self.write_what_is_left(net, id).await?;
         }
         Ok(freed.into_iter().map(|(address, _)| address).collect())
+    }
+
+    /// Makes a handle say how many addresses it has in a block, after some were released.
+    pub(super) async fn write_what_is_left(
+        &mut self,
+        net: IpNet,
+        id: &str,
+    ) -> Result<(), StoreError> {
+        let left = (id.to_owned(), self.count_of(net, id));
+        for outcome in self.write_handles(net, &[left]).await {
+            outcome?;
+        }
+        Ok(())
     }
 
     pub(super) async fn release_in(

@@ -161,10 +161,12 @@ async fn release_handle<S: Store>(
     let mut released = Vec::new();
     let part = Frame::enter();
     for (net, addresses) in blocks {
-        part.remembers(|| format!("releases in {net}"));
-        let (freed, left) = release_in(store, &net, &addresses, release, cooldown, tries).await?;
+        part.remembers(|| format!("releases in {net}, {owners:?}"));
+        let judged = owners.iter().filter(|(address, _)| addresses.contains(address));
+        let judged: BTreeMap<IpAddr, AllocationAttribute> = judged.cloned().collect();
+        let (freed, left) = release_in(store, &net, &judged, release, cooldown, tries).await?;
         released.extend(freed);
-        part.remembers(|| format!("of {net} {left} are left"));
+        part.remembers(|| format!("of {net} {left} are left, {owners:?}"));
         write_handle(store, None, &release.handle, &[(net, left)], tries).await?;
     }
     tracing::info!(handle = release.handle, reason = release.reason, ?released, "collected");
@@ -213,11 +215,12 @@ async fn is_used<S: Store>(
     Ok(!owners.iter().all(goes))
 }
 
-/// Returns what was released, and how many addresses of the handle are left in the block.
+/// Returns what was released, and how many addresses of the handle are left in the block. What has another owner than the one who
+/// was judged stays: the next pod of a machine may have it.
 async fn release_in<S: Store>(
     store: &S,
     net: &IpNet,
-    addresses: &[IpAddr],
+    judged: &BTreeMap<IpAddr, AllocationAttribute>,
     release: &HandleRelease,
     cooldown: Cooldown,
     tries: u32,
@@ -231,9 +234,9 @@ async fn release_in<S: Store>(
         let planned: BTreeMap<IpAddr, Option<u64>> =
             release.addresses.iter().map(|one| (one.address, one.sequence)).collect();
         let now: BTreeMap<IpAddr, Option<u64>> =
-            addresses.iter().map(|one| (*one, block::sequence_of(&found.spec, *one))).collect();
+            judged.keys().map(|one| (*one, block::sequence_of(&found.spec, *one))).collect();
         let freed = block::release(&mut found.spec, cooldown, |address, owner| {
-            is_of(owner, release)
+            judged.get(&address) == Some(owner)
                 && now.get(&address).is_some_and(|now| planned.get(&address) == Some(now))
         });
         let left = block::of_handle(&found.spec, &release.handle).len();

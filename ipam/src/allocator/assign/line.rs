@@ -27,6 +27,12 @@ pub(in crate::allocator) struct Written {
     pub(super) taken: Vec<(Place, IpAddr)>,
 }
 
+impl Written {
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.taken.iter().map(|(place, _)| *place).collect()
+    }
+}
+
 /// Something that ended.
 #[derive(Debug)]
 pub(in crate::allocator) enum Done {
@@ -130,7 +136,7 @@ impl Line {
     }
 
     /// Counts the addresses of each block that are promised and not in our copy of it.
-    pub(super) fn promised(&self) -> BTreeMap<IpNet, usize> {
+    pub(in crate::allocator) fn promised(&self) -> BTreeMap<IpNet, usize> {
         let count = |lane: &Lane| lane.promised.len() + lane.ready.len() + lane.writing;
         self.lanes.iter().map(|(net, lane)| (*net, count(lane))).collect()
     }
@@ -247,19 +253,26 @@ impl Line {
                 self.settle(*place, State::Got(net));
             }
         }
-        if let Some(lane) = self.lanes.get_mut(&written.net) {
+        if let Some(lane) = self.lanes.get_mut(&written.net).filter(|_| !written.taken.is_empty()) {
             lane.missed = 0;
         }
     }
 
-    /// Returns whether a block has exactly what one write put there.
-    pub(super) fn holds(&self, stored: &Stored<IpamBlock>, written: &Written) -> bool {
-        written.taken.iter().all(|(place, address)| {
+    /// Returns what a block has of all that one write was to put there, and the places without.
+    pub(super) fn holds(
+        &self,
+        stored: &Stored<IpamBlock>,
+        written: Written,
+    ) -> (Written, Vec<Place>) {
+        let is_there = |(place, address): &(Place, IpAddr)| {
             let owner = self.jobs.get(&place.job).map(|job| &job.owner);
             let found = block::assigned(&stored.spec).find(|(one, _)| one == address);
             let at = block::sequence_of(&stored.spec, *address);
             found.map(|(_, owner)| owner) == owner && at == Some(written.sequence)
-        })
+        };
+        let (there, missing) = written.taken.into_iter().partition(is_there);
+        let missing = Written { taken: missing, ..written };
+        (Written { taken: there, ..missing }, missing.places())
     }
 
     /// Opens wants again; returns the requests that go on, and how often that happened to them.
@@ -294,5 +307,42 @@ fn ended(result: Result<Done, JoinError>) -> Done {
         Ok(done) => done,
         // Nothing cancels these tasks but the end of the line itself.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{Owner, UnixNanos, allocator::Command};
+
+    #[test]
+    fn a_late_write_with_some_of_the_addresses_counts_for_those() {
+        let mut line = Line::default();
+        for handle in ["a", "b"] {
+            let request = AutoAssign {
+                handle: handle.to_owned(),
+                owner: Owner::pod("n1", "ns", handle),
+                num4: 1,
+                ..AutoAssign::default()
+            };
+            let command = Command::Auto(request, oneshot::channel().0);
+            line.add(Job::new(command, UnixNanos(1)).unwrap());
+        }
+        let places = [Place { job: 1, want: 0 }, Place { job: 2, want: 0 }];
+        let net: IpNet = "10.0.0.0/30".parse().unwrap();
+        let mut object = block::empty(&net, Some("host:n1"), UnixNanos(7));
+        let owner = line.want(places[0]).unwrap().1.clone();
+        let first = block::take_any(&mut object.spec, &owner, |_| false).unwrap();
+        let second = IpAddr::from([10, 0, 0, 1]);
+        let stored = Stored::parse(serde_json::to_value(&object).unwrap().into()).unwrap();
+        let taken = vec![(places[0], first), (places[1], second)];
+        let (there, missing) =
+            line.holds(&stored, Written { net, sequence: 7, taken: taken.clone() });
+        assert_eq!((there.places(), missing), (vec![places[0]], vec![places[1]]));
+        // The same address, of a write that came before.
+        let (there, missing) = line.holds(&stored, Written { net, sequence: 8, taken });
+        assert_eq!((there.places(), missing), (vec![], places.to_vec()));
     }
 }

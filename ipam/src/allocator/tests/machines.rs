@@ -113,6 +113,52 @@ async fn two_pods_of_a_machine_at_once_get_one_address() {
     }
 }
 
+/// The handle of a machine says what there is: a crash left a block without an address in it.
+#[tokio::test(start_paused = true)]
+async fn two_pods_of_a_machine_that_died_starting_get_one_address() {
+    for seed in 0..200 {
+        let (store, one, two) = two_nodes().await;
+        let block = one.ensure_block(crate::Family::V4).await.unwrap();
+        two.ensure_block(crate::Family::V4).await.unwrap();
+        store.create(&crate::handle::new(HANDLE, &block, 1)).await.unwrap();
+        let latency = std::time::Duration::from_millis(10);
+        store.set_faults(Faults { latency, seed, ..Faults::none() });
+        let (first, second) = tokio::join!(
+            one.assign_for_pod(ask("n1", "a", None)),
+            two.assign_for_pod(ask("n2", "b", None))
+        );
+        store.set_faults(Faults::none());
+        assert_eq!(first.unwrap(), second.unwrap(), "seed {seed}");
+        assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_ends_and_starts_again_at_once_has_an_address() {
+    let mut kept = 0;
+    for seed in 0..300 {
+        let (store, one, two) = two_nodes().await;
+        let before = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
+        let latency = std::time::Duration::from_millis(10);
+        store.set_faults(Faults { latency, seed, ..Faults::none() });
+        let (left, got) = tokio::join!(
+            one.leave_machine(HANDLE, pod("a"), true),
+            two.assign_for_pod(ask("n2", "b", None))
+        );
+        store.set_faults(Faults::none());
+        let (left, got) = (left.unwrap(), got.unwrap());
+        kept += u32::from(got == before);
+        assert_eq!(got.len(), 1, "seed {seed}");
+        assert!(left.is_empty() || left == before, "seed {seed}");
+        let blocks = all::<IpamBlock>(&store).await;
+        let held: Vec<IpAddr> =
+            blocks.iter().flat_map(|one| crate::block::of_handle(&one.spec, HANDLE)).collect();
+        assert_eq!(held, got, "seed {seed}");
+        assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
+    }
+    assert!(0 < kept && kept < 300, "{kept}: at times the address stays, at times it goes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_crash_left_of_a_machine_is_mended_by_its_next_pod() {
     let (store, one, two) = two_nodes().await;
@@ -121,6 +167,64 @@ async fn what_a_crash_left_of_a_machine_is_mended_by_its_next_pod() {
     let got = two.assign_for_pod(ask("n2", "b", None)).await.unwrap();
     assert!(!block.contains(&got[0]));
     assert_eq!(findings(&store).await, [""; 0]);
+}
+
+fn at(hour: u64) -> crate::Clock {
+    crate::Clock::new(move || {
+        crate::UnixNanos(1_800_000_000_000_000_000 + hour * 3_600_000_000_000)
+    })
+}
+
+/// What the collector sees, and what it plans.
+async fn look(
+    store: &MemoryStore,
+    seen: &collector::Observations,
+    hour: u64,
+) -> (collector::Observations, collector::ReleasePlan) {
+    let machines = collector::machines(store).await.unwrap();
+    let blocks = all::<IpamBlock>(store).await;
+    let (handles, nodes) = (all(store).await, all(store).await);
+    let affinities = all(store).await;
+    let inventory = collector::Inventory {
+        blocks: blocks.iter().collect(),
+        affinities: affinities.iter().collect(),
+        handles: handles.iter().collect(),
+        nodes: nodes.iter().collect(),
+        machines: machines.as_ref(),
+        ..Default::default()
+    };
+    collector::plan(&inventory, seen, at(hour).now(), &collector::Rules::default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_a_pod_takes_over_is_not_collected() {
+    let mut kept = 0;
+    for seed in 0..100 {
+        let (store, one, two) = two_nodes().await;
+        let before = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
+        one.leave_machine(HANDLE, pod("a"), false).await.unwrap();
+        // There is no machine any more; and then there is one of that name.
+        let (seen, _) = look(&store, &collector::Observations::default(), 0).await;
+        let (_, plan) = look(&store, &seen, 1).await;
+        assert!(!plan.handles.is_empty());
+        let latency = std::time::Duration::from_millis(10);
+        store.set_faults(Faults { latency, seed, ..Faults::none() });
+        let clock = at(1);
+        let (applied, got) = tokio::join!(
+            collector::apply(&store, &plan, &clock),
+            two.assign_for_pod(ask("n2", "b", None))
+        );
+        store.set_faults(Faults::none());
+        let got = got.unwrap();
+        assert!(applied.errors.is_empty(), "seed {seed}: {:?}", applied.errors);
+        kept += u32::from(got == before);
+        let blocks = all::<IpamBlock>(&store).await;
+        let held: Vec<IpAddr> =
+            blocks.iter().flat_map(|one| crate::block::of_handle(&one.spec, HANDLE)).collect();
+        assert_eq!(held, got, "seed {seed}");
+        assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
+    }
+    assert!(0 < kept && kept < 100, "{kept}: at times the address stays, at times it goes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,22 +241,9 @@ async fn an_address_waits_for_its_stopped_machine_and_goes_with_it() {
             let key = Key::namespaced("ns", "vm");
             store.delete::<VirtualMachine>(&key, &Default::default()).await.unwrap();
         }
-        let machines = collector::machines(&store).await.unwrap();
-        let blocks = all::<IpamBlock>(&store).await;
-        let (handles, nodes) = (all(&store).await, all(&store).await);
-        let affinities = all(&store).await;
-        let inventory = collector::Inventory {
-            blocks: blocks.iter().collect(),
-            affinities: affinities.iter().collect(),
-            handles: handles.iter().collect(),
-            nodes: nodes.iter().collect(),
-            machines: machines.as_ref(),
-            ..Default::default()
-        };
-        let now = crate::UnixNanos(1_800_000_000_000_000_000 + hour * 3_600_000_000_000);
         let plan;
-        (seen, plan) = collector::plan(&inventory, &seen, now, &collector::Rules::default());
-        let applied = collector::apply(&store, &plan, &crate::Clock::new(move || now)).await;
+        (seen, plan) = look(&store, &seen, hour).await;
+        let applied = collector::apply(&store, &plan, &at(hour)).await;
         assert!(applied.errors.is_empty(), "{:?}", applied.errors);
         released.push(applied.addresses);
     }
