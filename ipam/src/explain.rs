@@ -68,7 +68,8 @@ pub fn source(
 ) -> Source {
     let own = affinity::of_host(node);
     let inside = || space.inside(&pool.cidr);
-    let is_whole = |net: &IpNet| !reservations.covers(net) && space.overlapping(net).is_none();
+    let is_whole =
+        |net: &IpNet| reservations.covering(net).is_none() && space.overlapping(net).is_none();
     let roomy = inside().find(|(net, summary)| {
         summary.affinity.as_deref() == Some(&own) && summary.free > 0 && is_whole(net)
     });
@@ -83,7 +84,7 @@ pub fn source(
         why = "may claim no blocks, see autoAllocateBlocks".to_owned();
     } else if owned >= most {
         return Source::None(format!("node {node} has {owned} blocks, see maxBlocksPerHost"));
-    } else if let Some(net) = space.free_block(pool, node, 0, |net| reservations.covers(net)) {
+    } else if let Some(net) = space.free_block(pool, node, 0, |net| reservations.covering(net)) {
         return Source::Claim(net);
     }
     if configuration.strict_affinity {

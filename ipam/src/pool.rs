@@ -172,10 +172,15 @@ pub fn select<'a>(
     selection
 }
 
-/// Returns the blocks of a pool in the order in which a node looks at them: from a place that depends on its name
-/// (FNV-32, as Calico seeds it), to the end, then from the beginning. Another attempt begins elsewhere: nodes that lost the
-/// same race part.
-pub fn blocks_from(pool: &Pool, node: &str, attempt: u8) -> impl Iterator<Item = IpNet> + use<> {
+/// Returns the first block of a pool that nothing takes, in the order in which a node looks: from a place that depends on its
+/// name (FNV-32, as Calico seeds it), to the end, then from the beginning. Another attempt begins elsewhere: nodes that lost the
+/// same race part. `taken` says what takes a block; all that lies in that prefix is passed over at once.
+pub fn first_block(
+    pool: &Pool,
+    node: &str,
+    attempt: u8,
+    taken: impl Fn(&IpNet) -> Option<IpNet>,
+) -> Option<IpNet> {
     let (prefix, base) = (pool.block_prefix, pool.cidr.network());
     let block_bits = u32::from(pool.cidr.max_prefix_len().saturating_sub(prefix));
     let count_bits = u32::from(prefix.saturating_sub(pool.cidr.prefix_len())).min(64);
@@ -185,10 +190,16 @@ pub fn blocks_from(pool: &Pool, node: &str, attempt: u8) -> impl Iterator<Item =
         attempt => fnv32(&[node.as_bytes(), &[attempt], node.as_bytes()].concat()),
     };
     let start = u128::from(seed) % count;
-    (0..count).filter_map(move |index| {
+    let mut index = 0;
+    while index < count {
         let position = (start + index) % count;
-        IpNet::new(ordinal::offset(base, position << block_bits), prefix).ok()
-    })
+        let net = IpNet::new(ordinal::offset(base, position << block_bits), prefix).ok()?;
+        let Some(by) = taken(&net) else { return Some(net) };
+        let distance = ordinal::number(by.broadcast()).saturating_sub(ordinal::number(base));
+        let last = (distance >> block_bits).clamp(position, count - 1);
+        index += last - position + 1;
+    }
+    None
 }
 
 /// Returns the number by which a node begins elsewhere than others.
@@ -226,10 +237,10 @@ impl Reservations {
         self.before(address).is_some_and(|net| net.contains(&address))
     }
 
-    /// Returns whether every address of a block is reserved.
+    /// Returns the reservation of every address of a block.
     #[must_use]
-    pub fn covers(&self, block: &IpNet) -> bool {
-        self.before(block.network()).is_some_and(|net| net.contains(block))
+    pub fn covering(&self, block: &IpNet) -> Option<IpNet> {
+        self.before(block.network()).filter(|net| net.contains(block)).copied()
     }
 
     /// Returns whether some address of a block is reserved.

@@ -10,7 +10,7 @@ use store::Stored;
 
 use crate::{
     UnixNanos, block, ordinal,
-    pool::{Pool, blocks_from},
+    pool::{Pool, first_block},
 };
 
 /// What the index knows of a block.
@@ -175,13 +175,14 @@ impl Space {
         pool: &Pool,
         node: &str,
         attempt: u8,
-        skip: impl Fn(&IpNet) -> bool,
+        taken: impl Fn(&IpNet) -> Option<IpNet>,
     ) -> Option<IpNet> {
         if self.is_full(pool) {
             return None;
         }
-        blocks_from(pool, node, attempt).find(|net| {
-            !skip(net) && !self.blocks.contains_key(net) && self.overlapping(net).is_none()
+        first_block(pool, node, attempt, |net| {
+            let own = || self.blocks.contains_key(net).then_some(*net);
+            taken(net).or_else(own).or_else(|| self.overlapping(net))
         })
     }
 }
@@ -258,7 +259,7 @@ mod tests {
         let filled = start.elapsed();
         assert!(space.is_full(&pool));
         space.remove("10-77-3-0-24");
-        let found = space.free_block(&pool, "node-1", 0, |_| false);
+        let found = space.free_block(&pool, "node-1", 0, |_| None);
         assert_eq!(found, Some(net("10.77.3.0/24")));
         let searched = start.elapsed() - filled;
         // Generous: a debug build on a busy machine. A quadratic search takes minutes.

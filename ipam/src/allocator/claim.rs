@@ -13,7 +13,6 @@ use crate::{
     datastore::{Authority, Ending, GiveBack, delete_as_read, may_retry, pause, release_claim},
     explain::max_blocks,
     memory::Frame,
-    ordinal,
     pool::{Asker, Pool, select},
     space::{Space, Summary},
 };
@@ -49,7 +48,8 @@ impl<S: Store> Worker<S> {
         let mut lost = BTreeSet::new();
         let part = Frame::enter();
         for attempt in 0..RACES {
-            let taken = |net: &IpNet| self.reservations.covers(net) || lost.contains(net);
+            let taken =
+                |net: &IpNet| self.reservations.covering(net).or_else(|| lost.get(net).copied());
             let free =
                 self.watches.space(|space| space.free_block(pool, &self.node, attempt, taken));
             let Some(net) = free else { break };
@@ -65,7 +65,7 @@ impl<S: Store> Worker<S> {
         self.reclaim_from(pool).await
     }
 
-    /// Takes an empty block that another node has not used for a while.
+    /// Takes an empty block that another node claimed a while ago.
     async fn reclaim_from(&mut self, pool: &Pool) -> Result<Result<IpNet, String>, StoreError> {
         let now = self.options.clock.now();
         let spare = |(net, seen): (&IpNet, &Summary)| {
@@ -181,9 +181,9 @@ impl<S: Store> Worker<S> {
         self.store.update(&mine).await
     }
 
-    /// Returns a block to take addresses from, as [`Worker::block`] does, if it may be used: whoever takes the first address of
-    /// a block must know that it overlaps no other. Its owner may not have found that out yet; and the block that we, or its owner,
-    /// found good may have made room for another.
+    /// Returns a block to take addresses from, as [`Worker::block`] does, if it may be used: it is ours, or we may borrow; and
+    /// whoever takes the first address of a block must know that it overlaps no other. Its owner may not have found that out yet;
+    /// and the block that we, or its owner, found good may have made room for another.
     pub(super) async fn usable(
         &mut self,
         net: IpNet,
@@ -196,6 +196,10 @@ impl<S: Store> Worker<S> {
             known = self.load_patiently(net).await?;
         }
         let Some(stored) = known else { return Ok(None) };
+        let is_foreign = stored.spec.affinity.as_deref() != Some(&self.affinity);
+        if is_foreign && self.watches.configuration().strict_affinity {
+            return Ok(None);
+        }
         if block::is_empty(&stored.spec) && self.overlaps(net, &stored).await? {
             return Ok(None);
         }
@@ -213,9 +217,10 @@ impl<S: Store> Worker<S> {
         }
         tracing::debug!(block = %net, "the watch is behind, listing all blocks");
         let listing = self.store.list::<IpamBlock>(&ListOptions::consistent()).await?;
-        let live = listing.items.iter().filter(|one| !one.spec.deleted);
-        let mut others = live.filter_map(|one| block::cidr(&one.spec));
-        Ok(others.any(|other| other != net && ordinal::overlap(&other, &net)))
+        let mut space = Space::default();
+        listing.items.iter().for_each(|one| space.put(one));
+        listing.malformed.iter().for_each(|(key, _)| space.put_unreadable(&key.name));
+        Ok(space.overlapping(&net).is_some())
     }
 
     async fn pending_affinity(&self, net: IpNet) -> Result<Stored<BlockAffinity>, StoreError> {

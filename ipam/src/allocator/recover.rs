@@ -60,7 +60,9 @@ impl<S: Store> Worker<S> {
             }
             claims.insert(net);
             let step = match claim.state {
-                _ if claim.deleted => Step::End,
+                // It was the last thing to go; with a block it was not.
+                _ if claim.deleted && !owns(&net) => Step::End,
+                _ if claim.deleted => Step::Finish,
                 // Somebody, perhaps a former life of ours, began to end it: we are here, so it is undone.
                 AffinityState::PendingDeletion | AffinityState::Pending => Step::Finish,
                 AffinityState::Confirmed | AffinityState::Unset if owns(&net) => continue,
@@ -103,7 +105,10 @@ impl<S: Store> Worker<S> {
             let pool = pools.iter().find(|pool| pool.cidr.contains(net));
             pool.is_some_and(|pool| !pool.is_for_node(&labels))
         };
+        // A pod may have asked for that pool by name.
+        let promised = self.line.promised();
         let own = self.own_blocks().into_iter().filter(elsewhere);
+        let own = own.filter(|net| !promised.contains_key(net));
         self.watches.space(|space| {
             own.filter(|net| self.blocks.get(net).is_none_or(|one| block::is_empty(&one.spec)))
                 .filter_map(|net| {

@@ -10,7 +10,7 @@ use api::{
     BlockAffinity, BlockAffinitySpec, IpPool, IpReservation, IpamBlock, IpamConfiguration,
     IpamConfigurationSpec, Key, Node,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use store::{
     ListOptions, Store,
     informer::{Cache, Change, FollowOptions, follow},
@@ -148,24 +148,37 @@ async fn run(store: impl Store, space: Arc<RwLock<Space>>, told: watch::Sender<u
     let mut changes = pin!(follow::<IpamBlock>(store, FollowOptions::default()));
     let (mut synced, mut version) = (false, 0);
     while let Some(change) = changes.next().await {
+        // All that is known of a new list is shown at once: it comes by name, and half of it would show a block without one that
+        // was there before.
+        let mut known = vec![change];
+        while let Some(Some(change)) = changes.next().now_or_never() {
+            known.push(change);
+        }
         {
             let mut space = space.write().unwrap_or_else(PoisonError::into_inner);
-            match change {
-                Change::Applied(block) => space.put(&block),
-                Change::Deleted(key, _) => space.remove(&key.name),
-                Change::Synced => synced = true,
-                Change::Malformed { key, message } => {
-                    tracing::warn!(block = %key, message, "block cannot be read, its addresses are left alone");
-                    space.put_unreadable(&key.name);
-                }
-                Change::Disconnected { reason, retry_in } => {
-                    tracing::warn!(error = %reason, ?retry_in, "blocks are not watched");
-                }
+            for change in known {
+                synced |= matches!(change, Change::Synced);
+                note(&mut space, change);
             }
         }
         version += 1;
         if synced {
             told.send_replace(version);
+        }
+    }
+}
+
+fn note(space: &mut Space, change: Change<IpamBlock>) {
+    match change {
+        Change::Applied(block) => space.put(&block),
+        Change::Deleted(key, _) => space.remove(&key.name),
+        Change::Synced => {}
+        Change::Malformed { key, message } => {
+            tracing::warn!(block = %key, message, "block cannot be read, its addresses are left alone");
+            space.put_unreadable(&key.name);
+        }
+        Change::Disconnected { reason, retry_in } => {
+            tracing::warn!(error = %reason, ?retry_in, "blocks are not watched");
         }
     }
 }
@@ -213,5 +226,32 @@ pub(super) mod looks {
     /// Returns what was seen since the last call.
     pub(in crate::allocator) fn take() -> Looks {
         LOOKS.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::memory::{Faults, MemoryStore};
+
+    use super::*;
+    use crate::{UnixNanos, block};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_list_is_shown_at_once() {
+        let store = MemoryStore::new();
+        let watch = BlockWatch::new(store.clone());
+        watch.wait(|_| true).await;
+        store.set_faults(Faults { watch_lost: 1000, ..Faults::none() });
+        let before = *watch.version.borrow();
+        for number in 0..32 {
+            let net = format!("10.0.{number}.0/26").parse().unwrap();
+            store.create(&block::empty(&net, None, UnixNanos(1))).await.unwrap();
+        }
+        // It has to list again.
+        store.compact();
+        store.set_faults(Faults::none());
+        let all = |space: &Space| space.inside(&"10.0.0.0/16".parse().unwrap()).count() == 32;
+        watch.wait(all).await;
+        assert_eq!(*watch.version.borrow() - before, 1);
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use api::{AllowedUse, AssignmentMode, IpPool, IpPoolSpec};
 
-use super::{Asker, Pool, Reservations, blocks_from, fnv32, select};
+use super::{Asker, Pool, Reservations, first_block, fnv32, select};
 use crate::Family;
 
 fn pool(name: &str, cidr: &str, change: impl FnOnce(&mut IpPoolSpec)) -> IpPool {
@@ -55,13 +55,44 @@ fn selection_says_why_not() {
 #[test]
 fn every_block_is_visited_once() {
     let pool = Pool::read(&pool("p", "10.0.0.0/20", |_| {})).unwrap();
-    let blocks: Vec<_> = blocks_from(&pool, "node-1", 0).collect();
+    let visited = std::cell::RefCell::new(Vec::new());
+    let all = first_block(&pool, "node-1", 0, |net| {
+        visited.borrow_mut().push(*net);
+        Some(*net)
+    });
+    let blocks = visited.into_inner();
     let unique: std::collections::BTreeSet<_> = blocks.iter().collect();
-    assert_eq!((blocks.len(), unique.len()), (64, 64));
-    assert_ne!(blocks[0], blocks_from(&pool, "node-2", 0).next().unwrap());
-    assert_ne!(blocks[0], blocks_from(&pool, "node-1", 1).next().unwrap());
+    assert_eq!((all, blocks.len(), unique.len()), (None, 64, 64));
+    let first = |node: &str, attempt| first_block(&pool, node, attempt, |_| None).unwrap();
+    assert_eq!(blocks[0], first("node-1", 0));
+    assert_ne!(blocks[0], first("node-2", 0));
+    assert_ne!(blocks[0], first("node-1", 1));
     // Published test vector of FNV-1.
     assert_eq!(fnv32(b"foobar"), 0x31f0_b262);
+}
+
+#[test]
+fn what_is_taken_is_passed_over_at_once() {
+    let pool = Pool::read(&pool("p", "fd00::/64", |_| {})).unwrap();
+    let all_but_one = (65..=122_u32).map(|length| {
+        let sibling = (0xfd00_u128 << 112) | (1 << (128 - length));
+        format!("{}/{length}", std::net::Ipv6Addr::from(sibling))
+    });
+    for (reserved, first) in [
+        (vec!["fd00::/64".to_owned()], None),
+        (vec!["fd00::/80".to_owned()], Some("fd00::1:0:0:0/122")),
+        (all_but_one.collect(), Some("fd00::/122")),
+    ] {
+        let spec = api::IpReservationSpec { reserved_cidrs: reserved };
+        let reserved = Reservations::read(&[api::IpReservation::new("r", spec)]);
+        let looked = std::cell::Cell::new(0);
+        let found = first_block(&pool, "node-1", 0, |net| {
+            looked.set(looked.get() + 1);
+            reserved.covering(net)
+        });
+        assert_eq!(found.map(|net| net.to_string()).as_deref(), first);
+        assert!(looked.get() < 200, "{reserved:?}: {}", looked.get());
+    }
 }
 
 #[test]
@@ -81,7 +112,7 @@ fn reservations_are_found_among_many() {
     let reserved = Reservations::read(&[api::IpReservation::new("r", spec)]);
     let tell = |text: &str| {
         let net: ipnet::IpNet = text.parse().unwrap();
-        (reserved.contains(net.addr()), reserved.touch(&net), reserved.covers(&net))
+        (reserved.contains(net.addr()), reserved.touch(&net), reserved.covering(&net).is_some())
     };
     assert_eq!(tell("10.0.2.0/24"), (true, true, true));
     assert_eq!(tell("10.0.2.255/32"), (true, true, true));

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use store::memory::{Faults, MemoryStore};
 use store::{DeletePreconditions, Store};
 
-use super::{all, allocator, allocator_at, cluster, findings, request, settle};
+use super::{all, allocator, allocator_at, cluster, configure, findings, request, settle};
 use crate::{AutoAssign, Family};
 
 fn net(text: &str) -> IpNet {
@@ -125,6 +125,32 @@ async fn a_pool_with_another_block_size_over_living_blocks_overlaps_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_block_that_another_node_took_lends_nothing_where_that_is_forbidden() {
+    let mut taken = 0;
+    for seed in 0..40 {
+        let store = cluster("10.0.0.0/29", 30, &["n1", "n2"]).await;
+        configure(&store, |spec| spec.strict_affinity = true).await;
+        let ipam = allocator(&store, "n1");
+        let own = ipam.auto_assign(request("n1", "a")).await.unwrap()[0].trunc();
+        let mut block = store.get::<IpamBlock>(&Key::cluster(api::cidr_name(&own))).await.unwrap();
+        block.spec.affinity = Some("host:n2".to_owned());
+        block.spec.sequence_number += 1;
+        // While the handle is being written.
+        store.set_faults(Faults { seed, latency: Duration::from_millis(9), ..Faults::none() });
+        let assign = ipam.auto_assign(request("n1", "b"));
+        let (got, took) = tokio::join!(assign, store.update(&block));
+        store.set_faults(Faults::none());
+        let got = got.unwrap()[0].trunc();
+        assert!(took.is_err() || got != own, "seed {seed}");
+        taken += u32::from(took.is_ok());
+    }
+    assert!(
+        0 < taken && taken < 40,
+        "{taken}: at times the other node is faster, at times it is not"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_is_released_where_a_block_of_another_size_was_before() {
     let store = cluster("10.0.0.0/30", 30, &["n1", "n2"]).await;
     let (one, two) = (allocator(&store, "n1"), allocator(&store, "n2"));
@@ -172,6 +198,8 @@ async fn what_a_former_life_left_half_way_is_finished() {
     store.create(&block("10.0.0.80/28")).await.unwrap();
     let deleted = |claim: &mut BlockAffinity| claim.spec.deleted = true;
     store.create(&claim("10.0.0.96/28", deleted)).await.unwrap();
+    store.create(&claim("10.0.0.128/28", deleted)).await.unwrap();
+    store.create(&block("10.0.0.128/28")).await.unwrap();
     let mut gone = block("10.0.0.112/28");
     gone.spec.deleted = true;
     store.create(&gone).await.unwrap();
@@ -182,6 +210,7 @@ async fn what_a_former_life_left_half_way_is_finished() {
         [
             "10.0.0.0/28 host:n1",
             "10.0.0.112/28 host:n1",
+            "10.0.0.128/28 host:n1",
             "10.0.0.16/28 host:n1",
             "10.0.0.32/28 host:n1",
             "10.0.0.48/28 host:n2",

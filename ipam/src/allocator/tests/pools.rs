@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use api::{
     IpPool, IpPoolSpec, IpReservation, IpReservationSpec, IpamBlock, IpamConfiguration,
-    IpamConfigurationSpec, IpamHandle, Key, Node,
+    IpamConfigurationSpec, IpamHandle, Key, Node, NodeSpec,
 };
 use store::Store;
+use store::memory::{Faults, MemoryStore, Verb};
 
 use super::{Options, all, allocator, cluster, configure, findings, request, settle};
 use crate::{Allocator, AssignRequest, AutoAssign, Clock, Family, Owner, UnixNanos};
@@ -224,4 +225,29 @@ async fn an_empty_block_leaves_a_node_that_its_pool_no_longer_selects() {
     ipam.auto_assign(request("n1", "c")).await.unwrap();
     assert_eq!(ipam.ensure_block(Family::V4).await.unwrap().prefix_len(), 28);
     assert_eq!(findings(&store).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_of_a_pool_for_other_nodes_stays_while_pods_that_name_the_pool_wait_for_it() {
+    for seed in 0..40 {
+        let store = MemoryStore::new();
+        let spec = IpPoolSpec {
+            cidr: "10.0.0.0/24".to_owned(),
+            block_size: Some(28),
+            node_selector: "rack == 'other'".to_owned(),
+            ..IpPoolSpec::default()
+        };
+        store.create(&IpPool::new("pool", spec)).await.unwrap();
+        store.create(&Node::new("n1", NodeSpec::default())).await.unwrap();
+        let ipam = allocator(&store, "n1");
+        ipam.release_by_handle("none").await.unwrap();
+        store.set_faults(Faults { seed, latency: Duration::from_millis(9), ..Faults::none() });
+        let assign = async |after: u64, handle: &str| {
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            let named = AutoAssign { pools4: vec!["pool".to_owned()], ..request("n1", handle) };
+            ipam.auto_assign(named).await.unwrap()
+        };
+        tokio::join!(assign(0, "a"), assign(15, "b"), assign(25, "c"), assign(35, "d"));
+        assert_eq!(store.count::<IpamBlock>(Verb::Create), 1, "seed {seed}");
+    }
 }
