@@ -27,7 +27,7 @@ use self::{
 };
 pub(crate) use self::{
     path::{Accepted, Path, PathKey, Rejection},
-    reach::HopChange,
+    reach::{HopChange, PATIENCE as NEXT_HOP_PATIENCE},
     sources::{Count, Source, Uses},
     walk::{Retire, Review, Task},
 };

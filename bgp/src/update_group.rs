@@ -433,10 +433,9 @@ impl UpdateGroup {
         let packer = self.packer();
         let (members, writer) = (&self.members, self.log.writer());
         let refused = batch.write(&packer, writer, |audience| has_audience(members, audience));
-        for id in refused {
+        for (id, path_id) in refused {
             let Some(family) = table.rib.prefix(id).map(|prefix| prefix.family()) else { continue };
-            self.announced.replace(id, family, None);
-            self.announced.set_many(id, family, Vec::new());
+            self.announced.forget(id, family, path_id);
         }
     }
 

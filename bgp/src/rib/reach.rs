@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long an answer is waited for; then the next hop counts as reached, as it would if nobody could be asked.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was said of the machine's routes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,14 +19,23 @@ impl Speaker {
         peer.bfd = Some(change.to);
         // An operator's wish says nothing about the path (RFC 5882 §4.2).
         let failed = change.from == State::Up && change.to == State::Down && !change.administrative;
-        let Some(connection) = peer.established.filter(|_| failed) else { return };
+        if !failed {
+            return;
+        }
         // RFC 5882 §4.3.2: BFD that ends with the control plane may only tell of a restart.
         let may_restart = !change.control_plane_independent && !config.strict;
+        let cause = format!("BFD session is down: {}", change.diagnostic);
+        let Some(connection) = peer.established else {
+            // The session went first: of a router that was shut down in order, and keeps no promise.
+            if !may_restart {
+                self.forget_kept(id, &cause);
+            }
+            return;
+        };
         let session = self.connections.get(&connection);
         let negotiated = session.and_then(|session| session.negotiated.as_ref());
         let keeps = negotiated.is_some_and(|each| each.notification_keeps);
         let cease = Notification::cease(Cease::BfdDown);
-        let cause = format!("BFD session is down: {}", change.diagnostic);
         let loss = if may_restart {
             Loss::PathDown(cease)
         } else {

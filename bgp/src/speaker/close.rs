@@ -172,7 +172,9 @@ impl Speaker {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Kept { families, time, long_lived } = kept.unwrap_or_default();
-        peer.long_lived.retain(|family, _| families.contains(*family));
+        // For how long it said the last time that it will be away counts (RFC 9494 §4.2).
+        let longer: Families = long_lived.iter().map(|(family, _)| *family).collect();
+        peer.long_lived.retain(|family, _| families.and(longer).contains(*family));
         peer.long_lived_times = long_lived;
         peer.stale = families;
         peer.stale_until = (!families.is_empty()).then(|| now + time);

@@ -11,7 +11,7 @@ use crate::{
     config::{PeerConfig, SpeakerConfig},
     decision::Multipath,
     rib::{PeerId, Retire, Source, Task},
-    types::{Families, is_link_local},
+    types::is_link_local,
     wire::{Cease, Notification},
 };
 
@@ -66,6 +66,11 @@ impl Speaker {
         }
         for new in wanted.into_values() {
             self.add_peer(new, None);
+        }
+        if reexport {
+            // Other paths are loops now (RFC 4456 §8).
+            let all: Vec<PeerId> = self.peers.keys().copied().collect();
+            all.into_iter().for_each(|id| self.order(id, Task::Reimport));
         }
     }
 
@@ -124,9 +129,7 @@ impl Speaker {
             self.lose(connection, Loss::Final(Some(cease)), cause);
         }
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.stale = Families::NONE;
-            peer.stale_until = None;
-            peer.long_lived.clear();
+            peer.keep_nothing();
             peer.failures = 0;
             peer.refuse_until = None;
         }

@@ -41,6 +41,9 @@ impl Speaker {
             && (self.rib.is_dirty() || self.groups.iter().any(UpdateGroup::wants_flush));
         if decides {
             self.work();
+        } else {
+            // What came to nothing marks no prefix: a path that is refused as before, with other attributes.
+            self.rib.forget_unused(&mut self.interner);
         }
         self.complete_restart();
         // A slice of its own: others have their turn.

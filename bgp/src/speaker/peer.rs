@@ -126,6 +126,13 @@ impl Peer {
         self.connections().find(|other| *other != connection)
     }
 
+    /// None of its routes stays for a restart.
+    pub(super) fn keep_nothing(&mut self) {
+        self.stale = Families::NONE;
+        self.stale_until = None;
+        self.long_lived.clear();
+    }
+
     pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> + use<> {
         // An incoming session stays when the peer connects once more.
         let places = [self.outgoing, self.incoming, self.established];

@@ -9,7 +9,7 @@ use std::{
 use super::{Output, Speaker, peer::Peer};
 use crate::{
     config::{Members, SpeakerConfig},
-    rib::PeerId,
+    rib::{NEXT_HOP_PATIENCE, PeerId},
     session::State,
     types::{Prefix, is_link_local},
     update_group::{Table, UpdateGroup},
@@ -46,6 +46,11 @@ impl Restart {
         Self { deadline, settled: deadline.min(now + SETTLE), carriers, own: BTreeSet::new() }
     }
 
+    /// From then on nobody is waited for, and no next hop of what was learned last.
+    fn last_deadline(&self) -> Instant {
+        self.deadline + NEXT_HOP_PATIENCE
+    }
+
     /// Says whether one without a session is waited for before it is settled.
     fn expects(&self, address: &IpAddr, attempts: u32) -> bool {
         match &self.carriers {
@@ -74,7 +79,7 @@ impl Speaker {
         let sessions = self.peers.values().filter(|peer| peer.established.is_some());
         let patience = sessions.filter(|peer| peer.peer_restarting).map(patience_with);
         let steps = patience.chain([restart.settled, restart.deadline]);
-        steps.filter(|step| *step > self.now).chain([restart.deadline]).min()
+        steps.filter(|step| *step > self.now).chain([restart.last_deadline()]).min()
     }
 
     /// Ends the wait if there is nobody left to wait for.
@@ -85,8 +90,9 @@ impl Speaker {
             return;
         }
         // What was learned last waits for its next hop still, for some milliseconds or until that is late.
+        let is_late = self.now >= restart.last_deadline();
         self.ask_next_hops();
-        if self.rib.reach().is_waiting() {
+        if self.rib.reach().is_waiting() && !is_late {
             return;
         }
         self.restart = None;

@@ -38,6 +38,18 @@ impl Speaker {
         }
     }
 
+    /// Forgets what is kept of a peer whose session is lost: it does not come back as it was.
+    pub(super) fn forget_kept(&mut self, id: PeerId, cause: &str) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.stale.is_empty()) else {
+            return;
+        };
+        peer.keep_nothing();
+        self.retire(id, Retire::ALL);
+        self.report(id, cause);
+        self.forget_member(id);
+        self.finish_restart();
+    }
+
     /// RFC 9494 §4.2: marked, and without those that must not live on.
     pub(super) fn begin_long_lived(&mut self, families: Families, paths: &[(Prefix, Path)]) {
         for (prefix, path) in paths {

@@ -106,6 +106,15 @@ impl Announced {
         }
     }
 
+    /// Takes note that one path was not announced after all. Others of its slot were.
+    pub(super) fn forget(&mut self, id: SlotId, family: Family, path_id: u32) {
+        let told = self.many.get(&id);
+        let mut others = told.cloned().unwrap_or_default();
+        others.retain(|told| told.path_id != path_id);
+        self.replace(id, family, None);
+        self.set_many(id, family, others);
+    }
+
     /// Returns the slots of which something was announced that is not from this peer. All at once: a million of them are a
     /// look at four megabytes in a row, a millisecond.
     pub(super) fn without(&self, peer: PeerId) -> Slots {

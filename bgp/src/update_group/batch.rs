@@ -195,13 +195,13 @@ impl<'a> Batch<'a> {
         self.withdrawals.push(Withdrawal { audience, item });
     }
 
-    /// Writes the messages: withdrawals first, then bucket by bucket. Returns what fits no message.
+    /// Writes the messages: withdrawals first, then bucket by bucket. Returns what fits no message, with its identifier.
     pub(super) fn write(
         mut self,
         packer: &Packer,
         writer: &mut Writer,
         has_audience: impl Fn(Audience) -> bool,
-    ) -> Vec<SlotId> {
+    ) -> Vec<(SlotId, u32)> {
         // Stable, and quick where things are in order already.
         let place = |each: &Withdrawal| (each.audience, each.item.prefix.family());
         self.withdrawals.sort_by_key(place);
@@ -231,7 +231,7 @@ impl<'a> Batch<'a> {
                     // The peers must not keep what they had, and never get half of it.
                     let count = items.len();
                     tracing::warn!(first = ?items.first(), count, "attributes too long, not announced");
-                    refused.extend(items.iter().map(|each| each.id));
+                    refused.extend(items.iter().map(|each| (each.id, each.item.path_id)));
                     packer.withdraw(bucket.family, items, out)
                 })
             });

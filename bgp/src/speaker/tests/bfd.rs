@@ -94,3 +94,19 @@ fn an_operators_wish_is_no_failure() {
     assert_eq!(lab.peer(0, 1).bfd, Some(bfd::State::Down));
     assert_eq!(lab.tell(), "\n");
 }
+
+/// A router that is shut down in order closes its sessions first.
+#[test]
+fn routes_that_are_kept_go_when_forwarding_ends() {
+    for (strict, independent, left) in [(false, true, 0), (true, false, 0), (false, false, 1)] {
+        let mut lab = watched(strict);
+        lab.kill(1);
+        lab.run(1);
+        assert_eq!(lab.fibs[0].len(), 1);
+        let now = lab.now;
+        lab.speaker(0).handle_bfd("r1", &down(independent, false), now);
+        lab.run(1);
+        assert_eq!(lab.fibs[0].len(), left);
+        assert_eq!(lab.peer(0, 1).stale.is_empty(), left == 0);
+    }
+}

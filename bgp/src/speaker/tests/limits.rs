@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::lab::{Lab, address, prefix};
-use crate::{Community, PeerAction, State};
+use super::lab::{Lab, address, mesh_configs, prefix};
+use crate::{AddPathMode, Community, LocalRoute, PeerAction, State, filter::Action};
 
 fn limited(wait: Option<Duration>) -> Lab {
     let mut lab = Lab::pair_with(1, 2, |peer| {
@@ -144,4 +144,48 @@ fn long_messages_go_only_to_whoever_takes_them() {
     }
     lab.run(5);
     assert_eq!((lab.state(1, 0), lab.fibs[1].len()), (State::Established, 2000));
+}
+
+/// One path that is too long for a peer says nothing about the others of its prefix (RFC 7911).
+#[test]
+fn a_path_that_is_too_long_leaves_the_others_alone() {
+    let mut configs = mesh_configs(&[1, 2, 3, 4], &[(0, 2), (1, 2), (2, 3)]);
+    configs[2].peers[2].add_path = AddPathMode::Send;
+    configs[3].peers[0].add_path = AddPathMode::Receive;
+    configs[3].peers[0].extended_message = false;
+    let mut lab = Lab::new(configs);
+    lab.originate(0, "10.1.0.0/16");
+    lab.originate(1, "10.1.0.0/16");
+    lab.run(5);
+    let paths = |lab: &mut Lab| {
+        let rib = lab.speaker(3).snapshot(true).rib;
+        rib.iter().map(|entry| entry.paths.len()).sum::<usize>()
+    };
+    assert_eq!(paths(&mut lab), 2);
+    let communities = (0..1500).map(Community).collect();
+    let long = LocalRoute { communities, ..LocalRoute::default() };
+    lab.speaker(1).originate(prefix("10.1.0.0/16"), long);
+    lab.run(5);
+    assert_eq!(paths(&mut lab), 1);
+    lab.withdraw(0, "10.1.0.0/16");
+    lab.run(5);
+    assert_eq!(paths(&mut lab), 0);
+}
+
+/// A peer that changes what nobody wants has us remember nothing.
+#[test]
+fn refused_routes_that_change_leave_no_attributes() {
+    let mut lab = Lab::pair_with(1, 2, |peer| {
+        if peer.name == "r1" {
+            peer.import.default = Action::Reject;
+        }
+    });
+    lab.run(5);
+    for number in 0..100 {
+        let route = LocalRoute { med: Some(number), ..LocalRoute::default() };
+        lab.speaker(1).originate(prefix("10.1.0.0/16"), route);
+        lab.run(1);
+    }
+    assert_eq!(lab.peer(0, 1).prefixes_received, 1);
+    assert!(lab.speaker(0).interner.len() < 5, "{}", lab.speaker(0).interner.len());
 }

@@ -113,3 +113,20 @@ fn changed_import_policy_does_not_make_them_young_again() {
     lab.run(1);
     assert!(attributes(&mut lab, 1).has(Community::LLGR_STALE));
 }
+
+/// What it says the last time counts.
+#[test]
+fn a_peer_that_came_back_without_has_the_restart_time() {
+    let mut lab = long_lived();
+    lab.kill(0);
+    lab.run(1000);
+    let mut config = again(true);
+    config.peers[0].long_lived_stale_time = Some(Duration::ZERO);
+    lab.start(0, config);
+    while lab.state(1, 0) != State::Established {
+        lab.run_for(Duration::from_millis(1));
+    }
+    lab.kill(0);
+    lab.run(200);
+    assert_eq!(lab.fibs[1].len(), 0);
+}

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::lab::{Lab, address, mesh_configs, prefix};
 use crate::{
-    Families, LocalRoute, Prefix,
+    Families, LocalRoute, Prefix, SpeakerConfig,
     attr::Community,
     snapshot::{Snapshot, Usage},
 };
@@ -59,6 +59,26 @@ fn a_reflector_passes_on_between_clients() {
     let attributes = &rib[0].paths[0].attributes;
     assert_eq!(attributes.originator_id.unwrap().to_string(), "10.0.0.1");
     assert_eq!(attributes.cluster_list.len(), 1);
+}
+
+/// RFC 4456 §8: what has our cluster in its list is a loop, and what had is none any more.
+#[test]
+fn another_cluster_hears_what_was_a_loop() {
+    let mut configs = mesh_configs(&[1, 1, 1], &[(0, 1), (1, 2)]);
+    configs[1].peers.iter_mut().for_each(|peer| peer.route_reflector_client = true);
+    let own = configs[2].cluster_id;
+    configs[2].cluster_id = Some(configs[1].router_id);
+    let mut lab = Lab::new(configs);
+    lab.originate(0, "10.1.0.0/16");
+    lab.run(5);
+    assert_eq!(lab.fib(2), "");
+    let shared = lab.speaker(2).config().clone();
+    lab.configure(2, SpeakerConfig { cluster_id: own, ..shared.clone() });
+    lab.run(1);
+    assert_eq!(lab.fib(2), "10.1.0.0/16 via 10.0.0.1\n");
+    lab.configure(2, shared);
+    lab.run(1);
+    assert_eq!(lab.fib(2), "");
 }
 
 #[test]
