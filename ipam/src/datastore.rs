@@ -256,6 +256,30 @@ pub(crate) async fn write_handle<S: Store>(
     }
 }
 
+/// Makes a handle say what is left in some blocks after a release, if nobody wrote it since it was read: whoever did has seen the
+/// blocks after that, or fails with what it is about to write there. A machine's next pod may use the handle already.
+pub(crate) async fn settle_handle<S: Store>(
+    store: &S,
+    read: Stored<IpamHandle>,
+    left: &[(IpNet, u32)],
+    tries: u32,
+) -> Result<(), StoreError> {
+    let id = read.spec.handle_id.clone();
+    let mut attempt = 0;
+    let part = Frame::enter();
+    loop {
+        part.remembers(|| format!("settles {} {left:?}, {attempt}", memory::copy(&read)));
+        match write_handle_once(store, Some(read.clone()), &id, left).await {
+            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. }) => return Ok(()),
+            Err(error) if may_retry(&error) && attempt < tries => {
+                attempt += 1;
+                pause(attempt).await;
+            }
+            result => return result.map(drop),
+        }
+    }
+}
+
 async fn write_handle_once<S: Store>(
     store: &S,
     known: Option<Stored<IpamHandle>>,

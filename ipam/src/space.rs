@@ -63,7 +63,8 @@ impl Summary {
     /// Sequence numbers alone do not tell: the write that made a block may have been on its way for long.
     #[must_use]
     pub fn is_news_to(&self, copy: &Stored<IpamBlock>) -> bool {
-        self.uid != copy.metadata.uid || self.sequence > copy.spec.sequence_number
+        let is_another = self.uid.is_some() && self.uid != copy.metadata.uid;
+        is_another || self.sequence > copy.spec.sequence_number
     }
 }
 

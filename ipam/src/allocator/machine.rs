@@ -15,7 +15,7 @@ use store::{Store, StoreError, Stored};
 use super::{Released, Worker, assign::Want};
 use crate::{
     AssignError, AutoAssign, Family, block,
-    datastore::{delete_as_read, find, may_retry, pause},
+    datastore::{delete_as_read, find, may_retry, pause, settle_handle},
     handle,
     machine::{self, Change, MachinePod},
 };
@@ -232,7 +232,7 @@ impl<S: Store> Worker<S> {
         pod: &MachinePod,
         machine_ends: bool,
     ) -> Result<Released, AssignError> {
-        let nets = self.for_each_block(id, &Change::Leaves(pod)).await?;
+        let (handle, nets) = self.for_each_block(id, &Change::Leaves(pod)).await?;
         let mut is_kept = !machine_ends;
         for net in &nets {
             let stored = self.block(*net).await?;
@@ -247,23 +247,27 @@ impl<S: Store> Worker<S> {
         if is_kept {
             return Ok(released);
         }
+        let mut left = Vec::new();
         for net in nets {
             let wanted = |_, owner: &api::AllocationAttribute, _: Option<u64>| {
                 owner.handle_id.as_deref() == Some(id) && machine::is_free(owner)
             };
             let freed = self.release_in(net, wanted).await?;
             released.extend(freed.into_iter().map(|(address, _)| address));
-            // The machine may be there again, in another pod.
-            self.write_what_is_left(net, id).await?;
+            left.push((net, self.count_of(net, id)));
+        }
+        if let Some(handle) = handle {
+            settle_handle(&self.store, handle, &left, self.options.tries).await?;
         }
         Ok(released)
     }
 
+    /// Changes owners wherever a handle has addresses. Returns the handle as it was read before, and those blocks.
     async fn for_each_block(
         &mut self,
         id: &str,
         change: &Change<'_>,
-    ) -> Result<Vec<IpNet>, StoreError> {
+    ) -> Result<(Option<Stored<IpamHandle>>, Vec<IpNet>), StoreError> {
         let mut attempt = 0;
         let held = loop {
             match self.held(id).await {
@@ -278,7 +282,7 @@ impl<S: Store> Worker<S> {
         for net in &nets {
             self.change_owners(*net, id, change).await?;
         }
-        Ok(nets)
+        Ok((held.handle, nets))
     }
 }
 

@@ -99,7 +99,10 @@ impl<S: Store> Worker<S> {
             is_news && !self.line.is_writing(&net) && self.room(copy) <= planned
         });
         if is_behind {
-            stored = self.load_patiently(net).await?;
+            stored = match self.load_patiently(net).await {
+                Err(StoreError::Malformed { .. }) => return Ok(false),
+                result => result?,
+            };
         }
         let own = stored.filter(|stored| stored.spec.affinity.as_deref() == Some(&self.affinity));
         if own.is_none() {

@@ -110,7 +110,11 @@ impl<S: Store> Worker<S> {
                 used.is_some_and(|seen| copy.is_none_or(|copy| seen.is_news_to(copy)))
             });
             if is_behind {
-                self.load_patiently(net).await?;
+                match self.load_patiently(net).await {
+                    // Nothing can be done with it, and others need not wait for that.
+                    Ok(_) | Err(StoreError::Malformed { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
@@ -158,22 +162,12 @@ impl<S: Store> Worker<S> {
         let freed = self.release_in(net, meant).await?;
         for (_, owner) in &freed {
             let Some(id) = &owner.handle_id else { continue };
-            self.write_what_is_left(net, id).await?;
+            let left = (id.clone(), self.count_of(net, id));
+            for outcome in self.write_handles(net, &[left]).await {
+                outcome?;
+            }
         }
         Ok(freed.into_iter().map(|(address, _)| address).collect())
-    }
-
-    /// Makes a handle say how many addresses it has in a block, after some were released.
-    pub(super) async fn write_what_is_left(
-        &mut self,
-        net: IpNet,
-        id: &str,
-    ) -> Result<(), StoreError> {
-        let left = (id.to_owned(), self.count_of(net, id));
-        for outcome in self.write_handles(net, &[left]).await {
-            outcome?;
-        }
-        Ok(())
     }
 
     pub(super) async fn release_in(

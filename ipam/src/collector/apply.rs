@@ -15,10 +15,10 @@ use crate::{
     block::{self, Cooldown},
     datastore::{
         Authority, Ending, GiveBack, delete_as_read, find, find_block, may_retry, pause,
-        release_claim, save_block, write_handle,
+        release_claim, save_block, settle_handle,
     },
     handle,
-    memory::Frame,
+    memory::{self, Frame},
 };
 
 /// How often a write is tried when others win or the datastore does not answer.
@@ -164,10 +164,20 @@ async fn release_handle<S: Store>(
         part.remembers(|| format!("releases in {net}, {owners:?}"));
         let judged = owners.iter().filter(|(address, _)| addresses.contains(address));
         let judged: BTreeMap<IpAddr, AllocationAttribute> = judged.cloned().collect();
+        let handle =
+            find::<IpamHandle>(store, &Key::cluster(handle::object_name(&release.handle))).await?;
+        part.remembers(|| {
+            format!("releases in {net}, {owners:?} {:?}", handle.as_ref().map(memory::copy))
+        });
         let (freed, left) = release_in(store, &net, &judged, release, cooldown, tries).await?;
         released.extend(freed);
-        part.remembers(|| format!("of {net} {left} are left, {owners:?}"));
-        write_handle(store, None, &release.handle, &[(net, left)], tries).await?;
+        part.remembers(|| {
+            let handle = handle.as_ref().map(memory::copy);
+            format!("of {net} {left} are left, {owners:?} {handle:?}")
+        });
+        if let Some(handle) = handle {
+            settle_handle(store, handle, &[(net, left)], tries).await?;
+        }
     }
     tracing::info!(handle = release.handle, reason = release.reason, ?released, "collected");
     Ok(released)

@@ -215,8 +215,9 @@ impl Line {
         ready
     }
 
+    /// They come first again, and get the same addresses, should the write that failed be on its way still ([`Line::holds`]).
     pub(super) fn ready_again(&mut self, net: IpNet, places: Vec<Place>) {
-        self.lanes.entry(net).or_default().ready.extend(places);
+        self.lanes.entry(net).or_default().ready.splice(0..0, places);
     }
 
     pub(super) fn writes(&mut self, net: IpNet, addresses: usize) {
@@ -341,6 +342,10 @@ mod tests {
         let (there, missing) =
             line.holds(&stored, Written { net, sequence: 7, taken: taken.clone() });
         assert_eq!((there.places(), missing), (vec![places[0]], vec![places[1]]));
+        // Who was in that write comes first again.
+        line.ready_again(net, vec![places[1]]);
+        line.ready_again(net, vec![places[0]]);
+        assert_eq!(line.take_ready(net), places);
         // The same address, of a write that came before.
         let (there, missing) = line.holds(&stored, Written { net, sequence: 8, taken });
         assert_eq!((there.places(), missing), (vec![], places.to_vec()));

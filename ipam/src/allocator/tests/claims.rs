@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use api::{AffinityState, BlockAffinity, IpPool, IpPoolSpec, IpamBlock, Key};
+use api::{
+    AffinityState, BlockAffinity, IpPool, IpPoolSpec, IpamBlock, IpamBlockSpec, Key, KindInfo,
+    Object, Spec,
+};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use store::memory::{Faults, MemoryStore};
 use store::{DeletePreconditions, Store};
 
@@ -260,4 +264,38 @@ async fn a_node_notices_what_others_do_to_its_blocks() {
     settle().await;
     ipam.release_by_handle("none").await.unwrap();
     assert_eq!(findings(&store).await, [""; 0]);
+}
+
+/// A block that no program of ours reads.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+struct OddSpec {
+    cidr: String,
+    allocations: String,
+}
+
+impl Spec for OddSpec {
+    const KIND: KindInfo = IpamBlockSpec::KIND;
+    type Status = serde_json::Value;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_became_unreadable_stops_nobody() {
+    let store = cluster("10.0.0.0/29", 30, &["n1"]).await;
+    let ipam = allocator(&store, "n1");
+    let full = ipam.auto_assign(AutoAssign { num4: 4, ..request("n1", "a") }).await.unwrap();
+    let block = full[0].trunc();
+    let name = api::cidr_name(&block);
+    let none = DeletePreconditions::default();
+    store.delete::<IpamBlock>(&Key::cluster(&name), &none).await.unwrap();
+    let odd = OddSpec { cidr: block.to_string(), allocations: "?".to_owned() };
+    store.create(&Object::new(&name, odd)).await.unwrap();
+    settle().await;
+    let got = ipam.auto_assign(request("n1", "b")).await.unwrap();
+    assert!(!block.contains(&got[0].addr()), "{got:?}");
+    ipam.release_by_handle("none").await.unwrap();
+    // Its place is free again when it is gone.
+    store.delete::<Object<OddSpec>>(&Key::cluster(&name), &none).await.unwrap();
+    settle().await;
+    let rest = ipam.auto_assign(AutoAssign { num4: 7, ..request("n1", "c") }).await.unwrap();
+    assert!(rest.iter().any(|one| block.contains(&one.addr())));
 }

@@ -136,8 +136,12 @@ async fn two_pods_of_a_machine_that_died_starting_get_one_address() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_ends_and_starts_again_at_once_has_an_address() {
     let mut kept = 0;
-    for seed in 0..300 {
+    for seed in 0..600 {
         let (store, one, two) = two_nodes().await;
+        if seed % 2 == 1 {
+            // The address is of a block of the next pod's node.
+            two.assign_for_pod(ask("n2", "first", None)).await.unwrap();
+        }
         let before = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
         let latency = std::time::Duration::from_millis(10);
         store.set_faults(Faults { latency, seed, ..Faults::none() });
@@ -156,7 +160,7 @@ async fn a_machine_that_ends_and_starts_again_at_once_has_an_address() {
         assert_eq!(held, got, "seed {seed}");
         assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
     }
-    assert!(0 < kept && kept < 300, "{kept}: at times the address stays, at times it goes");
+    assert!(0 < kept && kept < 600, "{kept}: at times the address stays, at times it goes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,8 +203,11 @@ async fn look(
 #[tokio::test(start_paused = true)]
 async fn an_address_that_a_pod_takes_over_is_not_collected() {
     let mut kept = 0;
-    for seed in 0..100 {
+    for seed in 0..200 {
         let (store, one, two) = two_nodes().await;
+        if seed % 2 == 1 {
+            two.assign_for_pod(ask("n2", "first", None)).await.unwrap();
+        }
         let before = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
         one.leave_machine(HANDLE, pod("a"), false).await.unwrap();
         // There is no machine any more; and then there is one of that name.
@@ -224,7 +231,7 @@ async fn an_address_that_a_pod_takes_over_is_not_collected() {
         assert_eq!(held, got, "seed {seed}");
         assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
     }
-    assert!(0 < kept && kept < 100, "{kept}: at times the address stays, at times it goes");
+    assert!(0 < kept && kept < 200, "{kept}: at times the address stays, at times it goes");
 }
 
 #[tokio::test(start_paused = true)]
