@@ -214,6 +214,22 @@ impl Partial {
 }
 
 impl PathAttributes {
+    /// Says whether every list can be written: none is longer than two octets can say (RFC 4271 §4.3). What arrived was, but an
+    /// AS_PATH of two-octet numbers is twice as long with four, and filters add to it.
+    pub(crate) fn fits(&self) -> bool {
+        let systems = self.as_path.0.len();
+        let segments = systems.div_ceil(usize::from(u8::MAX));
+        let path = systems.saturating_mul(4).saturating_add(segments.saturating_mul(2));
+        let lists = [
+            path,
+            self.communities.len().saturating_mul(4),
+            self.extended_communities.len().saturating_mul(8),
+            self.large_communities.len().saturating_mul(12),
+            self.cluster_list.len().saturating_mul(4),
+        ];
+        lists.into_iter().all(|length| length <= usize::from(u16::MAX))
+    }
+
     /// Returns the AS of ONLY_TO_CUSTOMER (RFC 9234 §5). It is kept among the unread ones: without roles it goes on as
     /// it came.
     pub fn only_to_customer(&self) -> Option<Asn> {

@@ -315,3 +315,25 @@ proptest! {
         }
     }
 }
+
+/// What cannot be written must not be stored: it would be read as something else.
+#[test]
+fn lists_fit_exactly_as_long_as_they_can_be_written() {
+    let path = |count| PathAttributes {
+        as_path: AsPath(vec![Asn(70_000); count]),
+        ..PathAttributes::default()
+    };
+    let communities = |count| PathAttributes {
+        communities: vec![Community(7); count],
+        ..PathAttributes::default()
+    };
+    for (longest, longer) in
+        [(path(16_351), path(16_352)), (communities(16_383), communities(16_384))]
+    {
+        let mut interner = Interner::default();
+        assert!(longest.fits() && !longer.fits());
+        let [set, broken] = [&longest, &longer].map(|each| interner.intern(each));
+        assert_eq!(interner.attributes(set), longest);
+        assert_ne!(interner.attributes(broken), longer);
+    }
+}

@@ -16,6 +16,7 @@ pub(crate) enum Rejection {
     Martian,
     RouteLeak,
     MappedNextHop,
+    TooLong,
     Policy,
 }
 
@@ -51,6 +52,7 @@ impl Rejection {
                 "the next hop is an IPv4 address in IPv6 form; give the peer an IPv6 address on this \
                  link, or have it set one (FRR: set ipv6 next-hop global)"
             }
+            Self::TooLong => "an attribute would be too long to be passed on",
             Self::Policy => "import policy",
         }
     }

@@ -221,7 +221,7 @@ impl Speaker {
         self.report(id, "configuration changed");
     }
 
-    fn regroup_all(&mut self) {
+    pub(super) fn regroup_all(&mut self) {
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
             self.rejoin_group(id);

@@ -320,7 +320,16 @@ impl Speaker {
         if blackhole {
             confine(&mut attributes);
         }
-        Ok(Accepted { set: self.interner.intern(&attributes), blackhole })
+        Ok(Accepted { set: self.intern(&attributes)?, blackhole })
+    }
+
+    /// Stores attributes that we changed.
+    pub(super) fn intern(&mut self, attributes: &PathAttributes) -> Result<AttrId, Rejection> {
+        if attributes.fits() {
+            Ok(self.interner.intern(attributes))
+        } else {
+            Err(Rejection::TooLong)
+        }
     }
 
     fn check_loops(&self, importer: &Importer, set: &PathAttributes) -> Result<(), Rejection> {

@@ -200,7 +200,15 @@ impl Speaker {
         let Some(peer) = self.peers.get(&id) else { return };
         let peer_type = peer.config.peer_type(self.config.local_as);
         let client = peer.config.route_reflector_client;
-        self.senders.insert(id, Sender::Peer { peer_type, client, router_id });
+        let keeps = !peer.stale.is_empty();
+        let before = self.senders.insert(id, Sender::Peer { peer_type, client, router_id });
+        let was_another = before.is_some_and(
+            |before| matches!(before, Sender::Peer { router_id: known, .. } if known != router_id),
+        );
+        if keeps && was_another {
+            // Routes that it repeats unchanged go on under another ORIGINATOR_ID (RFC 4456 §8).
+            self.regroup_all();
+        }
     }
 }
 

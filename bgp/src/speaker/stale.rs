@@ -73,7 +73,7 @@ impl Speaker {
         let accepted = accepted?;
         let mut attributes = self.interner.attributes(accepted.set);
         attributes.add_community(Community::LLGR_STALE);
-        Ok(Accepted { set: self.interner.intern(&attributes), ..accepted })
+        Ok(Accepted { set: self.intern(&attributes)?, ..accepted })
     }
 
     /// Long enough (RFC 9494 §4.2, Long-lived Stale Time).

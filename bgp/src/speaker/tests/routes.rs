@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::lab::{Lab, address, mesh_configs, prefix};
 use crate::{
-    Families, LocalRoute, Prefix, SpeakerConfig,
+    Families, LocalRoute, Prefix, RouterId, SpeakerConfig,
     attr::Community,
     snapshot::{Snapshot, Usage},
 };
@@ -59,6 +59,28 @@ fn a_reflector_passes_on_between_clients() {
     let attributes = &rib[0].paths[0].attributes;
     assert_eq!(attributes.originator_id.unwrap().to_string(), "10.0.0.1");
     assert_eq!(attributes.cluster_list.len(), 1);
+}
+
+#[test]
+fn a_client_that_is_back_under_another_identifier_is_named_by_that() {
+    let mut configs = mesh_configs(&[1, 1, 1], &[(0, 1), (1, 2)]);
+    configs[1].peers.iter_mut().for_each(|peer| peer.route_reflector_client = true);
+    let router_id = RouterId::from(std::net::Ipv4Addr::new(10, 0, 0, 99));
+    let again = SpeakerConfig { router_id, restarting: true, ..configs[0].clone() };
+    let mut lab = Lab::new(configs);
+    lab.originate(0, "10.1.0.0/16");
+    lab.run(5);
+    let originator = |lab: &mut Lab| {
+        let rib = lab.speaker(2).snapshot(true).rib;
+        rib[0].paths[0].attributes.originator_id.unwrap().to_string()
+    };
+    assert_eq!(originator(&mut lab), "10.0.0.1");
+    lab.kill(0);
+    lab.run(1);
+    lab.start(0, again);
+    lab.originate(0, "10.1.0.0/16");
+    lab.run(20);
+    assert_eq!(originator(&mut lab), "10.0.0.99");
 }
 
 /// RFC 4456 §8: what has our cluster in its list is a loop, and what had is none any more.
