@@ -196,8 +196,7 @@ impl<S: Store> Worker<S> {
             known = self.load_patiently(net).await?;
         }
         let Some(stored) = known else { return Ok(None) };
-        let is_foreign = stored.spec.affinity.as_deref() != Some(&self.affinity);
-        if is_foreign && self.watches.configuration().strict_affinity {
+        if self.is_forbidden(&stored) {
             return Ok(None);
         }
         if block::is_empty(&stored.spec) && self.overlaps(net, &stored).await? {

@@ -156,6 +156,12 @@ impl<S: Store> Worker<S> {
         Ok(None)
     }
 
+    /// Returns whether a block is another node's, or nobody's, and such lend nothing.
+    pub(super) fn is_forbidden(&self, block: &IpamBlock) -> bool {
+        let is_foreign = block.spec.affinity.as_deref() != Some(&self.affinity);
+        is_foreign && self.watches.configuration().strict_affinity
+    }
+
     /// Says what a pool's addresses are used for.
     fn fullness(&self, pool: &Pool) -> String {
         let (mut blocks, mut total, mut free) = (0_usize, 0, 0);
@@ -202,8 +208,7 @@ impl<S: Store> Worker<S> {
         if let Some(other) = self.watches.space(|space| space.overlapping(&net)) {
             return Err(refused(format!("is in block {net}, which overlaps block {other}")));
         }
-        let foreign = found.spec.affinity.as_deref() != Some(&self.affinity);
-        if foreign && self.watches.configuration().strict_affinity {
+        if self.is_forbidden(&found) {
             return Err(refused(format!("is in block {net} of another node, see strictAffinity")));
         }
         Ok(net)

@@ -47,10 +47,16 @@ fn an_internal_mesh_does_not_pass_on_what_it_learns_inside() {
     assert_eq!(lab.peer(2, 1).prefixes_advertised, 1);
 }
 
-#[test]
-fn a_reflector_passes_on_between_clients() {
+/// The middle one reflects between two clients.
+fn reflection() -> Vec<SpeakerConfig> {
     let mut configs = mesh_configs(&[1, 1, 1], &[(0, 1), (1, 2)]);
     configs[1].peers.iter_mut().for_each(|peer| peer.route_reflector_client = true);
+    configs
+}
+
+#[test]
+fn a_reflector_passes_on_between_clients() {
+    let configs = reflection();
     let mut lab = Lab::new(configs);
     lab.originate(0, "10.1.0.0/16");
     lab.run(5);
@@ -63,8 +69,7 @@ fn a_reflector_passes_on_between_clients() {
 
 #[test]
 fn a_client_that_is_back_under_another_identifier_is_named_by_that() {
-    let mut configs = mesh_configs(&[1, 1, 1], &[(0, 1), (1, 2)]);
-    configs[1].peers.iter_mut().for_each(|peer| peer.route_reflector_client = true);
+    let configs = reflection();
     let router_id = RouterId::from(std::net::Ipv4Addr::new(10, 0, 0, 99));
     let again = SpeakerConfig { router_id, restarting: true, ..configs[0].clone() };
     let mut lab = Lab::new(configs);
@@ -86,8 +91,7 @@ fn a_client_that_is_back_under_another_identifier_is_named_by_that() {
 /// RFC 4456 §8: what has our cluster in its list is a loop, and what had is none any more.
 #[test]
 fn another_cluster_hears_what_was_a_loop() {
-    let mut configs = mesh_configs(&[1, 1, 1], &[(0, 1), (1, 2)]);
-    configs[1].peers.iter_mut().for_each(|peer| peer.route_reflector_client = true);
+    let mut configs = reflection();
     let own = configs[2].cluster_id;
     configs[2].cluster_id = Some(configs[1].router_id);
     let mut lab = Lab::new(configs);

@@ -45,6 +45,29 @@ async fn two_nodes() -> (MemoryStore, Allocator<MemoryStore>, Allocator<MemorySt
     (store, one, two)
 }
 
+/// The machine runs on the first node, with an address of that node's block or, every second time, of the other's.
+async fn running(
+    seed: u64,
+) -> (MemoryStore, Allocator<MemoryStore>, Allocator<MemoryStore>, Vec<IpAddr>) {
+    let (store, one, two) = two_nodes().await;
+    if seed % 2 == 1 {
+        two.assign_for_pod(ask("n2", "first", None)).await.unwrap();
+    }
+    let addresses = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
+    (store, one, two, addresses)
+}
+
+/// Requests take their time, another for each seed.
+fn slow(seed: u64) -> Faults {
+    Faults { latency: std::time::Duration::from_millis(10), seed, ..Faults::none() }
+}
+
+/// Addresses of the machine.
+async fn held(store: &MemoryStore) -> Vec<IpAddr> {
+    let blocks = all::<IpamBlock>(store).await;
+    blocks.iter().flat_map(|one| crate::block::of_handle(&one.spec, HANDLE)).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_machine_keeps_its_address_from_pod_to_pod_and_from_node_to_node() {
     let (store, one, two) = two_nodes().await;
@@ -104,9 +127,7 @@ async fn two_pods_of_a_machine_at_once_get_one_address() {
         store.set_faults(Faults::none());
         let got: BTreeSet<IpAddr> = [first, second].into_iter().flatten().flatten().collect();
         assert!(got.len() <= 1, "seed {seed}: {got:?}");
-        let blocks = all::<IpamBlock>(&store).await;
-        let held = blocks.iter().map(|one| crate::block::of_handle(&one.spec, HANDLE).len());
-        assert!(held.sum::<usize>() <= 1, "seed {seed}");
+        assert!(held(&store).await.len() <= 1, "seed {seed}");
         let again = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
         assert!(got.is_empty() || got == again.iter().copied().collect(), "seed {seed}");
         assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
@@ -121,8 +142,7 @@ async fn two_pods_of_a_machine_that_died_starting_get_one_address() {
         let block = one.ensure_block(crate::Family::V4).await.unwrap();
         two.ensure_block(crate::Family::V4).await.unwrap();
         store.create(&crate::handle::new(HANDLE, &block, 1)).await.unwrap();
-        let latency = std::time::Duration::from_millis(10);
-        store.set_faults(Faults { latency, seed, ..Faults::none() });
+        store.set_faults(slow(seed));
         let (first, second) = tokio::join!(
             one.assign_for_pod(ask("n1", "a", None)),
             two.assign_for_pod(ask("n2", "b", None))
@@ -137,14 +157,8 @@ async fn two_pods_of_a_machine_that_died_starting_get_one_address() {
 async fn a_machine_that_ends_and_starts_again_at_once_has_an_address() {
     let mut kept = 0;
     for seed in 0..600 {
-        let (store, one, two) = two_nodes().await;
-        if seed % 2 == 1 {
-            // The address is of a block of the next pod's node.
-            two.assign_for_pod(ask("n2", "first", None)).await.unwrap();
-        }
-        let before = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
-        let latency = std::time::Duration::from_millis(10);
-        store.set_faults(Faults { latency, seed, ..Faults::none() });
+        let (store, one, two, before) = running(seed).await;
+        store.set_faults(slow(seed));
         let (left, got) = tokio::join!(
             one.leave_machine(HANDLE, pod("a"), true),
             two.assign_for_pod(ask("n2", "b", None))
@@ -154,10 +168,7 @@ async fn a_machine_that_ends_and_starts_again_at_once_has_an_address() {
         kept += u32::from(got == before);
         assert_eq!(got.len(), 1, "seed {seed}");
         assert!(left.is_empty() || left == before, "seed {seed}");
-        let blocks = all::<IpamBlock>(&store).await;
-        let held: Vec<IpAddr> =
-            blocks.iter().flat_map(|one| crate::block::of_handle(&one.spec, HANDLE)).collect();
-        assert_eq!(held, got, "seed {seed}");
+        assert_eq!(held(&store).await, got, "seed {seed}");
         assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
     }
     assert!(0 < kept && kept < 600, "{kept}: at times the address stays, at times it goes");
@@ -204,18 +215,13 @@ async fn look(
 async fn an_address_that_a_pod_takes_over_is_not_collected() {
     let mut kept = 0;
     for seed in 0..200 {
-        let (store, one, two) = two_nodes().await;
-        if seed % 2 == 1 {
-            two.assign_for_pod(ask("n2", "first", None)).await.unwrap();
-        }
-        let before = one.assign_for_pod(ask("n1", "a", None)).await.unwrap();
+        let (store, one, two, before) = running(seed).await;
         one.leave_machine(HANDLE, pod("a"), false).await.unwrap();
         // There is no machine any more; and then there is one of that name.
         let (seen, _) = look(&store, &collector::Observations::default(), 0).await;
         let (_, plan) = look(&store, &seen, 1).await;
         assert!(!plan.handles.is_empty());
-        let latency = std::time::Duration::from_millis(10);
-        store.set_faults(Faults { latency, seed, ..Faults::none() });
+        store.set_faults(slow(seed));
         let clock = at(1);
         let (applied, got) = tokio::join!(
             collector::apply(&store, &plan, &clock),
@@ -225,10 +231,7 @@ async fn an_address_that_a_pod_takes_over_is_not_collected() {
         let got = got.unwrap();
         assert!(applied.errors.is_empty(), "seed {seed}: {:?}", applied.errors);
         kept += u32::from(got == before);
-        let blocks = all::<IpamBlock>(&store).await;
-        let held: Vec<IpAddr> =
-            blocks.iter().flat_map(|one| crate::block::of_handle(&one.spec, HANDLE)).collect();
-        assert_eq!(held, got, "seed {seed}");
+        assert_eq!(held(&store).await, got, "seed {seed}");
         assert_eq!(findings(&store).await, [""; 0], "seed {seed}");
     }
     assert!(0 < kept && kept < 200, "{kept}: at times the address stays, at times it goes");
